@@ -1,0 +1,48 @@
+#pragma once
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "attention/mask/mask.hpp"
+#include "parallel/comm/communicator.hpp"
+#include "runtime/nn/module.hpp"
+
+namespace plasmid {
+
+enum class Family : std::uint8_t { gpt2, llama };
+
+// The shape of a decoder-only language model. Zero: not given; `complete` fills the family's defaults and checks.
+struct ModelShape {
+  Family family = Family::gpt2;
+  Index layers = 0, width = 0, heads = 0, kv_heads = 0, mlp_width = 0, positions = 0, vocabulary = 0;
+  bool tied_head = true;
+  float norm_epsilon = 1e-5f;
+  double rope_base = 10000;
+  Index head_dim() const { return width / heads; }
+};
+
+// kv_heads = heads; mlp_width = 4 width (llama: 8/3 width, up to a multiple of 32). Throws Error{config} naming the
+// field and the arithmetic: heads that do not divide width, kv_heads that do not divide heads, an odd head size under
+// RoPE.
+ModelShape complete(ModelShape);
+
+// inputs   tokens i32 [tokens], labels i32 [tokens] (-1: not counted)
+// outputs  loss f64 [1]: the SUM of -log p(label) over counted labels of this rank; counted i64 [1]
+// The caller reduces both over the axes that hold different tokens and divides once.
+class LanguageModel : public Module {
+ public:
+  virtual const ModelShape& shape() const = 0;
+  // logits f32 [tokens, vocabulary]; keeps nothing.
+  virtual void logits(Context&, ConstView tokens, View logits) = 0;
+};
+
+// `ring` is borrowed: the ranks that share each sequence; attention runs over it.
+std::unique_ptr<LanguageModel> make_language_model(const ModelShape&, Communicator& ring);
+
+// A Hugging Face directory of either family: config.json, and model.safetensors or an index with shards. Parameter
+// names are Hugging Face's, so loading is by name. Throws Error{no_input | data} naming file and entry.
+ModelShape read_shape(const std::filesystem::path& directory);
+class WholeStore;
+void load_weights(const std::filesystem::path& directory, WholeStore&);
+
+}  // namespace plasmid

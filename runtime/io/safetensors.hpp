@@ -1,0 +1,42 @@
+#pragma once
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/base/shape.hpp"
+#include "runtime/tensor/view.hpp"
+
+namespace plasmid {
+
+// The safetensors format (header: u64 little-endian length, JSON of name -> dtype, shape, data_offsets; then the
+// bytes). Files are read as hostile: sizes, overlaps, holes, overflow, duplicate names and deep JSON are refused.
+class SafetensorsFile {
+ public:
+  // Maps the file read-only. Throws Error{no_input} where it is not there, Error{data} naming the file and the entry.
+  explicit SafetensorsFile(const std::filesystem::path&);
+  ~SafetensorsFile();
+  SafetensorsFile(SafetensorsFile&&) noexcept;
+  SafetensorsFile& operator=(SafetensorsFile&&) noexcept;
+
+  std::vector<std::string> names() const;  // sorted
+  bool contains(const std::string& name) const;
+  // Borrowed from the mapping. f16 has no dtype here: such a tensor is refused with Error{data} when asked for.
+  ConstView tensor(const std::string& name) const;
+  const std::map<std::string, std::string>& metadata() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Writes `path` whole or not at all: a temporary name beside it, fsync, rename, fsync of the directory. Contiguous host
+// tensors. Throws Error{io} or Error{cannot_create} naming the path; what stood there before stays.
+void write_safetensors(const std::filesystem::path&, const std::map<std::string, ConstView>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+// Bytes of a small file, whole or not at all, in the same way.
+void write_file_atomically(const std::filesystem::path&, const std::string& content);
+
+}  // namespace plasmid
