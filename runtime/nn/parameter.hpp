@@ -28,15 +28,21 @@ struct Parameter {
   Initial initial;
   Range range;                           // of the local part in the flat store; set by the store
   unsigned sliced_over = 0;              // axes that each hold a slice of it
-  int sliced_dim = 0;                    // and along which dim
+  int sliced_dim = 0;                    // along which dim,
+  Index slice = 0, slices = 1;           // and which of how many equal slices is the local part
   unsigned partial_over = axes::tokens;  // axes its gradient is a partial sum over: drives reduction, ZeRO, norms
   bool decays() const { return shape.rank >= 2; }
+  Shape local_shape() const {
+    Shape local = shape;
+    if (slices > 1) local.dim[static_cast<std::size_t>(sliced_dim)] /= slices;
+    return local;
+  }
 };
 using ParameterPtr = std::shared_ptr<Parameter>;
 using ParameterVisitor = std::function<void(const ParameterPtr&)>;
 
 inline ParameterPtr make_parameter(std::string name, Shape shape, Initial initial) {
-  return std::make_shared<Parameter>(Parameter{std::move(name), shape, initial, {}, 0, 0, axes::tokens});
+  return std::make_shared<Parameter>(Parameter{.name = std::move(name), .shape = shape, .initial = initial});
 }
 
 // Who owns the bytes: whole, sharded (gathered on lease, dropped on release), fp32 masters behind bf16. A module holds

@@ -10,9 +10,18 @@ namespace {
 constexpr Index kLineFloats = 16;
 
 View part_of(const Buffer& flat, const Parameter& parameter) {
-  PLASMID_CHECK(parameter.range.size() == parameter.shape.count()) << parameter.name << " is not in this store";
+  PLASMID_CHECK(parameter.range.size() == parameter.local_shape().count()) << parameter.name << " is not in this store";
   const View part = flat.view().slice(0, parameter.range.begin, parameter.range.end);
-  return View(part.data, {parameter.shape, DType::f32}, part.device);
+  return View(part.data, {parameter.local_shape(), DType::f32}, part.device);
+}
+
+// Where the local part's element `i` lies in the whole tensor, row-major.
+Index whole_index(const Parameter& parameter, Index i) {
+  if (parameter.slices == 1) return i;
+  Index inner = 1;  // elements of one step along the sliced dim
+  for (int d = parameter.sliced_dim + 1; d < parameter.shape.rank; ++d) inner *= parameter.shape[d];
+  const Index extent = parameter.local_shape()[parameter.sliced_dim], block = extent * inner;
+  return i / block * block * parameter.slices + parameter.slice * block + i % block;
 }
 
 }  // namespace
@@ -20,7 +29,7 @@ View part_of(const Buffer& flat, const Parameter& parameter) {
 WholeStore::WholeStore(Module& module, Arena& pool) {
   module.parameters([this](const ParameterPtr& parameter) {
     if (std::find(parameters_.begin(), parameters_.end(), parameter) != parameters_.end()) return;
-    parameter->range = {size_, size_ + parameter->shape.count()};
+    parameter->range = {size_, size_ + parameter->local_shape().count()};
     size_ = round_up(parameter->range.end, kLineFloats);
     parameters_.push_back(parameter);
   });
@@ -39,12 +48,11 @@ void WholeStore::initialize(std::uint64_t seed) {
       continue;
     }
     const std::uint64_t name = name_key(parameter->name.c_str());
-    for (std::size_t i = 0; i < values.size(); i += 4) {
-      const Philox::Block bits = Philox::draw(seed, name, i / 4);
-      const auto a = normal_pair(bits[0], bits[1]), b = normal_pair(bits[2], bits[3]);
-      const double four[] = {a[0], a[1], b[0], b[1]};
-      for (std::size_t j = 0; j < 4 && i + j < values.size(); ++j)
-        values[i + j] = static_cast<float>(mean + deviation * four[j]);
+    for (Index i = 0; i < static_cast<Index>(values.size()); ++i) {
+      const auto element = static_cast<std::uint64_t>(whole_index(*parameter, i));
+      const Philox::Block bits = Philox::draw(seed, name, element / 2);
+      const double normal = normal_pair(bits[0], bits[1])[element % 2];
+      values[static_cast<std::size_t>(i)] = static_cast<float>(mean + deviation * normal);
     }
   }
 }
