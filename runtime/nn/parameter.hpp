@@ -26,7 +26,7 @@ struct Parameter {
   std::string name;
   Shape shape;  // of the whole tensor; decay, export and resharding need it
   Initial initial;
-  Range range;                           // of the local part in the flat store; set by the store
+  Range range = {};                      // of the local part in the flat store; set by the store
   unsigned sliced_over = 0;              // axes that each hold a slice of it
   int sliced_dim = 0;                    // along which dim,
   Index slice = 0, slices = 1;           // and which of how many equal slices is the local part
