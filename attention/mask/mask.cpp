@@ -8,6 +8,16 @@
 
 namespace plasmid {
 
+bool MaskPlan::allows(Index row, Index key) const {
+  const KeySpan span = rows[static_cast<std::size_t>(row)];
+  if (key < span.begin || key >= span.end) return false;
+  if (!key_valid.empty() && key_valid[static_cast<std::size_t>(key)] == 0) return false;
+  if (tile == 0) return true;
+  const Tile wanted{static_cast<std::int32_t>(row / tile), static_cast<std::int32_t>(key / tile)};
+  return std::ranges::binary_search(
+      tiles, wanted, [](Tile a, Tile b) { return a.query != b.query ? a.query < b.query : a.key < b.key; });
+}
+
 bool MaskPlan::empty() const {
   if (tile > 0 && tiles.empty()) return true;
   return std::ranges::none_of(rows, [](KeySpan span) { return span.begin < span.end; });

@@ -26,8 +26,9 @@ struct MaskPlan {
   Index tile = 0;                       // edge of the grid of `tiles`; 0: every tile is live
   std::vector<Tile> tiles;              // ordered by (query, key)
   std::vector<std::uint8_t> key_valid;  // [keys]; empty: all valid
-  bool empty() const;                   // no row sees any key: nothing to do on this hop
-  Index pairs() const;                  // (row, key) pairs the spans and valid bits admit: the work
+  bool allows(Index row, Index key) const;
+  bool empty() const;   // no row sees any key: nothing to do on this hop
+  Index pairs() const;  // (row, key) pairs the spans and valid bits admit: the work
 };
 
 // Which keys of the batch line a query may see, besides staying in its document. A further pattern is one more struct.
