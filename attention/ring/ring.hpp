@@ -5,23 +5,65 @@
 #include "attention/kernel/kernel.hpp"
 #include "attention/mask/mask.hpp"
 #include "parallel/comm/communicator.hpp"
-#include "runtime/nn/module.hpp"
+#include "runtime/nn/token_map.hpp"
 
 namespace plasmid {
 
-// One step of the ring on one rank: which holder's keys are worked on, and which of the transfers take place.
+// One step of the ring on one rank: which holder's keys are worked on, and which transfers take place. Chunks move from
+// rank to rank + 1; hop 0 works on the rank's own.
 struct Hop {
-  int source = 0;          // holder whose keys and values are here in this hop
-  bool work = false;       // the mask lets some query here see some key of it
-  bool receive = false;    // the chunk of the NEXT hop comes from rank - 1 during this one
-  bool send = false;       // this hop's chunk goes on to rank + 1
-  int gradient_from = -1;  // whose partial dK, dV of `source` to add before sending on
-  int gradient_to = -1;    // next on the way (rank + 1), or `source` itself when nobody further works on it
+  int source = 0;               // holder whose keys and values may be here in this hop: rank - hop
+  bool work = false;            // the mask lets some query here see some key of it
+  bool send = false;            // this hop's chunk goes on to rank + 1 while it is worked on
+  bool receive = false;         // the next hop's chunk comes from rank - 1 meanwhile
+  bool add_gradient = false;    // partial dK, dV of `source` came from rank - 1: add them after this hop's computation
+  int gradient_to = -1;         // where the partial sums then go: rank + 1, or `source` itself when they are complete
+  int gradient_home_from = -1;  // who sends this rank's own dK, dV home at the end of this hop
 };
 
-// The schedule of rank `rank`: a pure function, equal knowledge on all ranks, so peers never disagree on a hop and
-// hang. A chunk travels only as far as the last rank that needs it (windows and documents prune the ring), its
-// gradients with it and then home.
+// The schedule of rank `rank`: a pure function of what all ranks know alike, so that peers never disagree on a hop and
+// hang. A chunk travels only as far as the last rank that needs it (windows, documents and padding prune the ring), its
+// gradients with it and then home; the source's own share never travels. Trailing hops without work or transfers are
+// left out: the length differs between ranks. (Liu, Zaharia, Abbeel 2023: ring attention.)
 std::vector<Hop> ring_schedule(const TokenMap&, const Pattern&, int rank, int size);
+
+// What a ring needs to know of one batch, for every layer and for forward and backward alike. Borrows the map.
+struct RingPlan {
+  const TokenMap* map = nullptr;
+  Pattern pattern;
+  std::vector<Hop> hops;
+};
+
+// Exact attention over a sequence sharded over the ranks of `ring`, equal to that of one rank. Each rank holds O(its
+// shard): the sums live in f32 for the whole turn, the next key/value chunk is in flight while the present one is
+// worked on. Borrows the communicator and the kernel. A ring of one neither copies nor sends.
+//
+// q [tokens, heads, d], k, v [tokens, kv_heads, d], f32: last dim contiguous, the others strided (parts of one
+// projection). out [tokens, heads, d], lse [tokens, heads], dout, dq, dk, dv as out, q, k, v: f32; dq, dk, dv may be
+// strided likewise. All ranks call in the same order with plans of the same batch, whose map has ring.size() shards.
+class RingAttention {
+ public:
+  RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern);
+
+  // Cheap (no token is visited); the map must outlive it. Debug builds agree on it over the ring.
+  RingPlan plan(const TokenMap&) const;
+
+  // Overwrites out and lse.
+  void forward(const RingPlan&, ConstView q, ConstView k, ConstView v, float scale, View out, View lse, Arena& scratch,
+               Stream&);
+  // Overwrites dq, dk, dv. out, lse: as forward left them.
+  void backward(const RingPlan&, ConstView q, ConstView k, ConstView v, ConstView out, ConstView lse, ConstView dout,
+                float scale, View dq, View dk, View dv, Arena& scratch, Stream&);
+
+  // Bounds for shards of at most `tokens` tokens, nothing pruned: peak scratch bytes of the larger of forward and
+  // backward, and bytes this rank sends in one forward and one backward.
+  Index scratch_bytes(Index tokens, Index heads, Index kv_heads, Index d) const;
+  double wire_bytes(Index tokens, Index kv_heads, Index d) const;
+
+ private:
+  Communicator& ring_;
+  AttentionKernel& kernel_;
+  Pattern pattern_;
+};
 
 }  // namespace plasmid
