@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/base/shape.hpp"
+#include "runtime/io/file.hpp"
 #include "runtime/tensor/view.hpp"
 
 namespace plasmid {
@@ -22,7 +23,9 @@ class SafetensorsFile {
 
   std::vector<std::string> names() const;  // sorted
   bool contains(const std::string& name) const;
-  // Borrowed from the mapping. f16 has no dtype here: such a tensor is refused with Error{data} when asked for.
+  // Borrowed from the mapping, or from an aligned copy where the file keeps it askew; lives as long as this object.
+  // F64 F32 BF16 I64 I32 U8; any other dtype (F16 is one), more than Shape::kMaxRank dims, or a name that is not there
+  // throw Error{data}.
   ConstView tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const;
 
@@ -31,12 +34,9 @@ class SafetensorsFile {
   std::unique_ptr<Impl> impl_;
 };
 
-// Writes `path` whole or not at all: a temporary name beside it, fsync, rename, fsync of the directory. Contiguous host
-// tensors. Throws Error{io} or Error{cannot_create} naming the path; what stood there before stays.
+// Writes `path` whole or not at all (see AtomicFile). Contiguous host tensors, any dtype but q32; names in UTF-8.
+// Throws Error{io} or Error{cannot_create} naming the path; what stood there before stays.
 void write_safetensors(const std::filesystem::path&, const std::map<std::string, ConstView>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
-
-// Bytes of a small file, whole or not at all, in the same way.
-void write_file_atomically(const std::filesystem::path&, const std::string& content);
 
 }  // namespace plasmid

@@ -1,0 +1,120 @@
+#include "runtime/io/file.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "runtime/base/error.hpp"
+
+namespace plasmid {
+namespace {
+
+[[noreturn]] void fail(ErrorCode code, const std::filesystem::path& path, const char* what) {
+  throw Error(code, path.string() + ": " + what + ": " + std::strerror(errno));
+}
+
+// Other processes, on other machines too, may write into the same folder: a taken name moves on to the next.
+Descriptor create_beside(const std::filesystem::path& path, std::filesystem::path& temporary) {
+  static std::atomic<unsigned> counter{0};
+  for (;;) {
+    temporary = path;
+    temporary.replace_filename(".plasmid-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".tmp");
+    Descriptor made(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (made) return made;
+    if (errno != EEXIST && errno != EINTR) fail(ErrorCode::cannot_create, path, "cannot be created");
+  }
+}
+
+void sync_folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
+  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!opened) fail(ErrorCode::io, folder, "cannot be opened");
+  // Some network file systems sync names by themselves and say EINVAL.
+  if (::fsync(opened.get()) != 0 && errno != EINVAL) fail(ErrorCode::io, folder, "cannot be synced");
+}
+
+}  // namespace
+
+InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
+  descriptor_.reset(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!descriptor_) fail(ErrorCode::no_input, path_, "cannot be read");
+  struct stat status {};
+  if (::fstat(descriptor_.get(), &status) != 0) fail(ErrorCode::no_input, path_, "cannot be read");
+  if (!S_ISREG(status.st_mode)) throw Error(ErrorCode::no_input, path_.string() + ": is not a regular file");
+  size_ = status.st_size;
+}
+
+std::size_t InputFile::read_at(Index offset, std::span<std::byte> to) const {
+  std::size_t done = 0;
+  while (done < to.size()) {
+    const ssize_t got =
+        ::pread(descriptor_.get(), to.data() + done, to.size() - done, offset + static_cast<Index>(done));
+    if (got == 0) break;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(ErrorCode::io, path_, "reading failed");
+    done += static_cast<std::size_t>(got);
+  }
+  return done;
+}
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  const InputFile file(path);
+  const auto size = static_cast<std::size_t>(file.size());
+  if (size == 0) return;  // nothing to map, and mmap refuses it
+  void* start = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (start == MAP_FAILED) fail(ErrorCode::io, path, "cannot be mapped");
+  bytes_ = {static_cast<const std::byte*>(start), size};
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  if (!path_.has_filename()) throw Error(ErrorCode::cannot_create, path_.string() + ": names no file");
+  if (std::error_code ignored; std::filesystem::is_directory(path_, ignored))
+    throw Error(ErrorCode::cannot_create, path_.string() + ": is a folder");
+  descriptor_ = create_beside(path_, temporary_);
+}
+
+AtomicFile::~AtomicFile() {
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(descriptor_.get(), bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) fail(ErrorCode::io, path_, "writing failed");
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+}
+
+void AtomicFile::commit() {
+  if (::fsync(descriptor_.get()) != 0) fail(ErrorCode::io, path_, "syncing failed");
+  // Network file systems report a failed write only here.
+  if (::close(descriptor_.release()) != 0) fail(ErrorCode::io, path_, "closing failed");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(ErrorCode::io, path_, "renaming failed");
+  temporary_.clear();
+  sync_folder_of(path_);
+}
+
+void write_file_atomically(const std::filesystem::path& path, const std::string& content) {
+  AtomicFile file(path);
+  file.write(content);
+  file.commit();
+}
+
+}  // namespace plasmid
