@@ -34,7 +34,7 @@ class AttentionKernel {
 
   // Adds this chunk's share to dq [queries, heads, d], dk, dv [keys, kv_heads, d], all f32. lse: of the whole row, all
   // chunks. delta [queries, heads] = sum over channels of dout * out, once per layer (`attention_delta`).
-  // P = exp(scale * q.k - lse), dS = P * (dout.v - delta).
+  // P = exp(min(0, scale * q.k - lse)), dS = P * (dout.v - delta).
   virtual void backward(const Attend&, ConstView lse, ConstView delta, ConstView dout, View dq, View dk, View dv,
                         Arena& scratch) = 0;
 

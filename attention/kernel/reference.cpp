@@ -83,7 +83,8 @@ class ReferenceKernel final : public AttentionKernel {
         std::fill_n(dq_sum, e.d, 0.0);
         for (Index j = 0; j < e.keys; ++j) {
           if (!call.mask.allows(i, j)) continue;
-          const double p = std::exp(call.scale * dot(q.at(i, h), k.at(j, kv), e.d) - *lse.at(i, h));
+          // A weight is at most one, also where lse is so large that its rounding says otherwise.
+          const double p = std::exp(std::min(0.0, call.scale * dot(q.at(i, h), k.at(j, kv), e.d) - *lse.at(i, h)));
           const double ds = p * (dot(dout.at(i, h), v.at(j, kv), e.d) - *delta.at(i, h)) * call.scale;
           double *dk_row = dk_sum + (j * e.kv_heads + kv) * e.d, *dv_row = dv_sum + (j * e.kv_heads + kv) * e.d;
           for (Index c = 0; c < e.d; ++c) {
