@@ -1,0 +1,225 @@
+#include "launcher/job/job.hpp"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/text_format.h>
+
+#include <filesystem>
+#include <numeric>
+
+#include "launcher/job/fields.hpp"
+#include "launcher/job/limits.hpp"
+#include "runtime/base/error.hpp"
+
+namespace plasmid {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Message;
+using google::protobuf::Reflection;
+
+// Writes the schema's defaults into the fields that were not given, so that the resolved job shows them.
+void fill_defaults(Message& message) {
+  const Reflection& reflection = *message.GetReflection();
+  for (int i = 0; i < message.GetDescriptor()->field_count(); ++i) {
+    const FieldDescriptor& field = *message.GetDescriptor()->field(i);
+    if (field.message_type()) {
+      fill_defaults(*reflection.MutableMessage(&message, &field));
+    } else if (field.has_default_value() && !reflection.HasField(message, &field)) {
+      switch (field.cpp_type()) {
+        case FieldDescriptor::CPPTYPE_INT64:
+          reflection.SetInt64(&message, &field, field.default_value_int64());
+          break;
+        case FieldDescriptor::CPPTYPE_DOUBLE:
+          reflection.SetDouble(&message, &field, field.default_value_double());
+          break;
+        case FieldDescriptor::CPPTYPE_BOOL:
+          reflection.SetBool(&message, &field, field.default_value_bool());
+          break;
+        case FieldDescriptor::CPPTYPE_ENUM:
+          reflection.SetEnum(&message, &field, field.default_value_enum());
+          break;
+        default:
+          break;  // no string has a default
+      }
+    }
+  }
+}
+
+// "train.steps 3 x train.batch 2", and the product where 64 bits hold it.
+struct Factor {
+  const char* path;
+  Index value;
+};
+struct Product {
+  std::string text;
+  Index value = 1;
+  bool overflows = false;
+};
+Product product_of(std::initializer_list<Factor> factors) {
+  Product product;
+  for (const Factor& factor : factors) {
+    product.text += (product.text.empty() ? "" : " x ") + std::string(factor.path) + " " + std::to_string(factor.value);
+    product.overflows |= __builtin_mul_overflow(product.value, factor.value, &product.value);
+  }
+  return product;
+}
+
+[[noreturn]] void refuse(const JobFile& file, std::string_view path, const std::string& text) {
+  throw Error(ErrorCode::config, file.named(path) + ": " + text);
+}
+
+void check_mesh(const JobFile& file, const v1::Job& job, int ranks) {
+  const v1::Mesh& mesh = job.mesh();
+  const Product product = product_of({{"dp", mesh.dp()}, {"cp", mesh.cp()}, {"tp", mesh.tp()}});
+  if (product.overflows || product.value != ranks)
+    refuse(file, "mesh",
+           product.text + (product.overflows ? "" : " = " + std::to_string(product.value)) + ", but " +
+               std::to_string(ranks) + (ranks == 1 ? " rank was started" : " ranks were started"));
+}
+
+void check_batch(const JobFile& file, const v1::Job& job) {
+  const Product group = product_of({{"mesh.dp", job.mesh().dp()}, {"train.micro_batch", job.train().micro_batch()}});
+  if (group.overflows || job.train().batch() % group.value != 0)
+    refuse(file, "train.batch",
+           std::to_string(job.train().batch()) + " is not a multiple of " + group.text +
+               (group.overflows ? "" : " = " + std::to_string(group.value)));
+  const Index length = job.data().sequence_length();
+  const Product pass = product_of({{"train.micro_batch", job.train().micro_batch()}, {"data.sequence_length", length}});
+  if (pass.overflows || pass.value > INT32_MAX)
+    refuse(
+        file, "data.sequence_length",
+        pass.text + (pass.overflows ? "" : " = " + std::to_string(pass.value)) + " tokens in one pass, above 2^31 - 1");
+  const Product run = product_of(
+      {{"train.steps", job.train().steps()}, {"train.batch", job.train().batch()}, {"data.sequence_length", length}});
+  if (run.overflows) refuse(file, "train.steps", run.text + " tokens, above 2^63 - 1");
+}
+
+Family family_of(v1::Model::Family family) { return family == v1::Model::LLAMA ? Family::llama : Family::gpt2; }
+
+// The shape of model.from; a field that was given must agree with it.
+ModelShape shape_of_directory(const JobFile& file) {
+  const v1::Model& model = file.job.model();
+  const ModelShape shape = read_shape(model.from());
+  const auto agree = [&](const char* path, bool given, const std::string& value, const std::string& fixed) {
+    if (given && value != fixed)
+      refuse(file, path, value + " contradicts " + fixed + " in " + model.from() + "/config.json");
+  };
+  const auto agree_count = [&](const char* path, bool given, Index value, Index fixed) {
+    agree(path, given, std::to_string(value), std::to_string(fixed));
+  };
+  agree("model.family", model.has_family(), v1::Model::Family_Name(model.family()),
+        shape.family == Family::llama ? "LLAMA" : "GPT2");
+  agree_count("model.layers", model.has_layers(), model.layers(), shape.layers);
+  agree_count("model.width", model.has_width(), model.width(), shape.width);
+  agree_count("model.heads", model.has_heads(), model.heads(), shape.heads);
+  agree_count("model.kv_heads", model.has_kv_heads(), model.kv_heads(), shape.kv_heads);
+  agree_count("model.mlp_width", model.has_mlp_width(), model.mlp_width(), shape.mlp_width);
+  agree_count("model.positions", model.has_positions(), model.positions(), shape.positions);
+  agree_count("model.vocabulary", model.has_vocabulary(), model.vocabulary(), shape.vocabulary);
+  agree("model.tied_head", model.has_tied_head(), model.tied_head() ? "true" : "false",
+        shape.tied_head ? "true" : "false");
+  return shape;
+}
+
+Index tokenizer_vocabulary(const v1::Data& data) { return data.tokenizer() == v1::Data::BYTE ? 256 : 5; }
+
+ModelShape shape_of_fields(const v1::Job& job) {
+  const v1::Model& model = job.model();
+  ModelShape shape;
+  shape.family = family_of(model.family());
+  shape.layers = model.layers(), shape.width = model.width(), shape.heads = model.heads();
+  shape.kv_heads = model.kv_heads(), shape.mlp_width = model.mlp_width();
+  shape.positions = model.has_positions() ? model.positions() : job.data().sequence_length();
+  shape.vocabulary = model.has_vocabulary() ? model.vocabulary() : tokenizer_vocabulary(job.data());
+  shape.tied_head = model.has_tied_head() ? model.tied_head() : shape.family == Family::gpt2;
+  return shape;
+}
+
+void check_shape(const JobFile& file, const ModelShape& shape, const v1::Data& data) {
+  const auto divide = [&](const char* path, Index divisor, const char* of, Index value) {
+    if (divisor > 0 && value % divisor != 0)
+      refuse(file, path,
+             std::to_string(divisor) + " does not divide " + of + " " + std::to_string(value) + ": remainder " +
+                 std::to_string(value % divisor));
+  };
+  divide("model.heads", shape.heads, "model.width", shape.width);
+  divide("model.kv_heads", shape.kv_heads, "model.heads", shape.heads);
+  if (shape.family == Family::llama && shape.head_dim() % 2 != 0)
+    refuse(file, "model.heads",
+           "model.width " + std::to_string(shape.width) + " / model.heads " + std::to_string(shape.heads) + " = " +
+               std::to_string(shape.head_dim()) + " channels a head; rotary positions need an even number");
+  if (shape.positions < data.sequence_length())
+    refuse(file, "data.sequence_length",
+           std::to_string(data.sequence_length()) + " is above model.positions " + std::to_string(shape.positions));
+  const Index needed = tokenizer_vocabulary(data);
+  if (shape.vocabulary < needed)
+    refuse(file, "model.vocabulary",
+           std::to_string(shape.vocabulary) + " is below the " + std::to_string(needed) + " tokens of data.tokenizer " +
+               v1::Data::Tokenizer_Name(data.tokenizer()));
+}
+
+// A lower bound of the weights, so that absurd sizes are refused in words before anything is multiplied out.
+void check_weight_count(const JobFile& file, const ModelShape& shape) {
+  const Product square = product_of({{"model.layers", shape.layers},
+                                     {"model.width", shape.width},
+                                     {"model.width", shape.width},
+                                     {"2 x 16 bytes", 32}});
+  const Product hidden = product_of({{"model.layers", shape.layers},
+                                     {"model.width", shape.width},
+                                     {"model.mlp_width", shape.mlp_width},
+                                     {"2 x 16 bytes", 32}});
+  const Product tables =
+      product_of({{"model.width", shape.width}, {"model.positions", shape.positions}, {"16 bytes", 16}});
+  const Product words =
+      product_of({{"model.width", shape.width}, {"model.vocabulary", shape.vocabulary}, {"16 bytes", 16}});
+  for (const Product& product : {square, hidden, tables, words})
+    if (product.overflows)
+      refuse(file, "model.width", product.text + " of weights and optimiser state, above 2^63 - 1");
+}
+
+void record_shape(const ModelShape& shape, v1::Model& model) {
+  model.set_family(shape.family == Family::llama ? v1::Model::LLAMA : v1::Model::GPT2);
+  model.set_layers(shape.layers), model.set_width(shape.width), model.set_heads(shape.heads);
+  model.set_kv_heads(shape.kv_heads), model.set_mlp_width(shape.mlp_width);
+  model.set_positions(shape.positions), model.set_vocabulary(shape.vocabulary), model.set_tied_head(shape.tied_head);
+}
+
+void check_files(const JobFile& file) {
+  namespace fs = std::filesystem;
+  for (const std::string& name : file.job.data().files()) {
+    const std::string at = file.named("data.files") + ": " + name;
+    std::error_code problem;
+    const fs::file_status status = fs::status(name, problem);
+    if (!fs::exists(status)) throw Error(ErrorCode::no_input, at + ": no such file");
+    if (fs::is_directory(status)) throw Error(ErrorCode::no_input, at + ": a directory, not a file");
+    if (fs::is_regular_file(status) && fs::file_size(name, problem) == 0 && !problem)
+      throw Error(ErrorCode::data, at + ": an empty file");
+  }
+}
+
+}  // namespace
+
+Job resolve(const JobFile& file, int ranks) {
+  require_fields(file);
+  check_bounds(file);
+  refuse_unavailable(file);
+  Job job{file.job, {}};
+  fill_defaults(job.fields);
+  check_mesh(file, job.fields, ranks);
+  check_batch(file, job.fields);
+  job.shape = job.fields.model().has_from() ? shape_of_directory(file) : shape_of_fields(job.fields);
+  check_shape(file, job.shape, job.fields.data());
+  job.shape = complete(job.shape);
+  check_weight_count(file, job.shape);
+  record_shape(job.shape, *job.fields.mutable_model());
+  check_files(file);
+  return job;
+}
+
+std::string to_text(const v1::Job& job) {
+  std::string text;
+  google::protobuf::TextFormat::PrintToString(job, &text);
+  return text;
+}
+
+}  // namespace plasmid

@@ -1,0 +1,165 @@
+#include "launcher/job/limits.hpp"
+
+#include <google/protobuf/descriptor.h>
+
+#include <cmath>
+#include <sstream>
+
+#include "launcher/job/fields.hpp"
+#include "runtime/base/error.hpp"
+#include "runtime/base/index.hpp"
+
+namespace plasmid {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+
+constexpr Index kInt = INT32_MAX, kCount = INT64_MAX;
+
+struct WholeBound {
+  const char* path;
+  Index least, most;
+};
+constexpr WholeBound kWholeBounds[] = {{"model.layers", 1, kInt},
+                                       {"model.width", 1, kInt},
+                                       {"model.heads", 1, kInt},
+                                       {"model.kv_heads", 1, kInt},
+                                       {"model.mlp_width", 1, kInt},
+                                       {"model.positions", 1, kCount},
+                                       {"model.vocabulary", 1, kInt},
+                                       {"data.sequence_length", 1, kCount},
+                                       {"mesh.dp", 1, kInt},
+                                       {"mesh.cp", 1, kInt},
+                                       {"mesh.tp", 1, kInt},
+                                       {"mesh.zero", 0, 3},
+                                       {"attention.window_left", 0, kCount},
+                                       {"attention.window_right", 0, kCount},
+                                       {"optimizer.warmup_steps", 0, kCount},
+                                       {"train.steps", 1, kCount},
+                                       {"train.batch", 1, kCount},
+                                       {"train.micro_batch", 1, kCount},
+                                       {"train.seed", 0, kCount},
+                                       {"train.evaluate_every", 0, kCount},
+                                       {"checkpoint.every", 0, kCount},
+                                       {"checkpoint.keep", 1, kCount}};
+
+struct RealBound {
+  const char* path;
+  double least, most;
+  bool open_above = false;  // `most` itself is refused
+  bool open_below = false;
+};
+constexpr double kHuge = 1e30;
+constexpr RealBound kRealBounds[] = {{"model.dropout", 0, 1, true},
+                                     {"data.held_out_fraction", 0, 1, true},
+                                     {"optimizer.learning_rate", 0, kHuge},
+                                     {"optimizer.final_learning_rate", 0, kHuge},
+                                     {"optimizer.beta1", 0, 1, true},
+                                     {"optimizer.beta2", 0, 1, true},
+                                     {"optimizer.epsilon", 0, kHuge, false, true},
+                                     {"optimizer.weight_decay", 0, kHuge},
+                                     {"optimizer.clip_norm", 0, kHuge},
+                                     {"train.max_seconds", 0, kHuge}};
+
+std::string shortest(double value) {
+  std::ostringstream text;
+  text << value;
+  return text.str();
+}
+
+// The group of a path and its field, when the group is there.
+struct Place {
+  const google::protobuf::Message* group = nullptr;
+  const FieldDescriptor* field = nullptr;
+  bool given() const { return group && group->GetReflection()->HasField(*group, field); }
+};
+
+Place find(const v1::Job& job, std::string_view path) {
+  const auto dot = path.find('.');
+  Place place{&job, find_field(path)};
+  if (dot != std::string_view::npos)
+    place.group = &job.GetReflection()->GetMessage(job, find_field(path.substr(0, dot)));
+  return place;
+}
+
+void unavailable(const JobFile& file, bool asked, std::string_view path, const std::string& value,
+                 std::string_view instead) {
+  if (asked)
+    throw Error(ErrorCode::config,
+                file.named(path) + ": " + value + " is not available in this version; " + std::string(instead));
+}
+
+}  // namespace
+
+void require_fields(const JobFile& file) {
+  const auto require = [&](const char* path, const char* hint) {
+    const Place place = find(file.job, path);
+    const bool given = place.field->is_repeated()
+                           ? place.group->GetReflection()->FieldSize(*place.group, place.field) > 0
+                           : place.given();
+    if (!given) throw Error(ErrorCode::config, std::string(path) + ": not given; " + hint);
+  };
+  require("run_directory", "name the folder that the run is written to");
+  if (file.job.run_directory().empty()) throw Error(ErrorCode::config, file.named("run_directory") + ": empty");
+  require("data.files", "name at least one FASTA or text file");
+  require("data.tokenizer", "BYTE or NUCLEOTIDE");
+  require("data.sequence_length", "the tokens of one context");
+  require("optimizer.learning_rate", "the peak rate, such as 1e-3");
+  require("train.steps", "the number of optimiser steps");
+  if (file.job.model().has_from()) return;
+  require("model.family", "GPT2 or LLAMA, or a folder in model.from");
+  for (const char* path : {"model.layers", "model.width", "model.heads"}) require(path, "or a folder in model.from");
+}
+
+void check_bounds(const JobFile& file) {
+  for (const WholeBound& bound : kWholeBounds) {
+    const Place place = find(file.job, bound.path);
+    if (!place.given()) continue;
+    const Index value = place.group->GetReflection()->GetInt64(*place.group, place.field);
+    if (value < bound.least || value > bound.most)
+      throw Error(ErrorCode::config, file.named(bound.path) + ": " + std::to_string(value) +
+                                         (value < bound.least ? " is below " + std::to_string(bound.least)
+                                                              : " is above " + std::to_string(bound.most)));
+  }
+  for (const RealBound& bound : kRealBounds) {
+    const Place place = find(file.job, bound.path);
+    if (!place.given()) continue;
+    const double value = place.group->GetReflection()->GetDouble(*place.group, place.field);
+    const bool inside = value >= bound.least && value <= bound.most && !(bound.open_above && value == bound.most) &&
+                        !(bound.open_below && value == bound.least);
+    if (!inside)
+      throw Error(ErrorCode::config, file.named(bound.path) + ": " + shortest(value) + " is not in " +
+                                         (bound.open_below ? "(" : "[") + shortest(bound.least) + ", " +
+                                         shortest(bound.most) + (bound.open_above ? ")" : "]"));
+  }
+}
+
+void refuse_unavailable(const JobFile& file) {
+  const v1::Job& job = file.job;
+  const auto refuse = [&](bool asked, std::string_view path, const std::string& value, std::string_view instead) {
+    unavailable(file, asked, path, value, instead);
+  };
+  const auto& attention = job.attention();
+  refuse(attention.mechanism() != v1::Attention::DENSE, "attention.mechanism",
+         v1::Attention::Mechanism_Name(attention.mechanism()), "DENSE is");
+  refuse(attention.exchange() != v1::Attention::RING, "attention.exchange",
+         v1::Attention::Exchange_Name(attention.exchange()), "RING is");
+  refuse(attention.window_right() > 0, "attention.window_right", std::to_string(attention.window_right()),
+         "GPT2 and LLAMA see no later token: leave it 0");
+  refuse(job.mesh().tp() > 1, "mesh.tp", std::to_string(job.mesh().tp()), "use mesh.cp or mesh.dp");
+  refuse(job.mesh().zero() > 0, "mesh.zero", std::to_string(job.mesh().zero()), "use 0");
+  refuse(job.model().dropout() > 0, "model.dropout", shortest(job.model().dropout()), "use 0");
+  refuse(job.train().recompute() != v1::Train::NONE, "train.recompute",
+         v1::Train::Recompute_Name(job.train().recompute()), "NONE is");
+  refuse(job.train().evaluate_every() > 0, "train.evaluate_every", std::to_string(job.train().evaluate_every()),
+         "use 0");
+  refuse(job.data().held_out_files_size() > 0, "data.held_out_files", "a held-out file", "leave it out");
+  refuse(job.data().held_out_fraction() > 0, "data.held_out_fraction", shortest(job.data().held_out_fraction()),
+         "use 0");
+  refuse(job.data().circular(), "data.circular", "true", "use false");
+  refuse(job.data().reverse_complement(), "data.reverse_complement", "true", "use false");
+  refuse(job.checkpoint().every() > 0, "checkpoint.every", std::to_string(job.checkpoint().every()),
+         "weights are saved at the end: use 0");
+}
+
+}  // namespace plasmid
