@@ -52,7 +52,8 @@ class Communicator {
   virtual int size() const = 0;
   virtual std::unique_ptr<Communicator> split(int color, int key) = 0;  // collective; as MPI_Comm_split
   virtual Pending all_reduce(View inout, Reduce, Stream& after) = 0;
-  virtual Pending all_gather(ConstView in, View out, Stream& after) = 0;  // out: size() parts of in's count, by rank
+  // out: size() parts of in's count, by rank; `in` may be this rank's part of out. No other two views may overlap.
+  virtual Pending all_gather(ConstView in, View out, Stream& after) = 0;
   virtual Pending reduce_scatter(ConstView in, View out, Reduce, Stream& after) = 0;  // in: size() parts of out's count
   virtual Pending broadcast(View, int root, Stream& after) = 0;
   virtual Pending all_to_all_v(ConstView in, std::span<const Index> send, View out, std::span<const Index> recv,

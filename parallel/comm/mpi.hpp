@@ -1,0 +1,35 @@
+#pragma once
+#include <memory>
+
+#include "parallel/comm/communicator.hpp"
+
+namespace plasmid {
+
+// MPI, from initialisation to the end; one per process, made by the main thread, which alone talks to MPI
+// (MPI_THREAD_FUNNELED). Throws Error{config} if the MPI library does not grant that, or if SLURM started several tasks
+// that MPI does not see as one job. MPI's failures become Error{io} with the operation, the rank and MPI's own text.
+class MpiWorld {
+ public:
+  MpiWorld(int* argc, char*** argv);
+  ~MpiWorld();  // ends MPI together with all ranks; while an exception unwinds, aborts the job instead
+  MpiWorld(const MpiWorld&) = delete;
+  MpiWorld& operator=(const MpiWorld&) = delete;
+
+  Communicator& communicator() { return *communicator_; }
+  [[noreturn]] void abort(int exit_code) noexcept;  // ends every rank's process
+
+  // MPI counts are int. Longer views go in parts or as derived types; a lower limit lets short views take that path.
+  void set_count_limit(Index);
+
+  struct State;
+
+ private:
+  std::shared_ptr<State> state_;
+  std::unique_ptr<Communicator> communicator_;
+};
+
+// Throws Error{config} with the fix when SLURM_NTASKS says that SLURM started several tasks and MPI sees one rank: each
+// task would train alone and write over the others' files. `slurm_ntasks` may be null.
+void check_slurm_launch(int mpi_ranks, const char* slurm_ntasks);
+
+}  // namespace plasmid
