@@ -1,0 +1,110 @@
+#include <algorithm>
+
+#include "attention/ring/relay.hpp"
+#include "parallel/cp/partition.hpp"
+
+namespace plasmid {
+namespace {
+
+using detail::GradientRelay;
+using detail::KeysAndValues;
+using detail::KeyValueRelay;
+
+// Equal on two ranks that hold the same map and pattern (FNV-1a over their words).
+[[maybe_unused]] std::uint64_t fingerprint(const TokenMap& map, const Pattern& pattern) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  const auto mix = [&hash](Index word) { hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x100000001b3; };
+  mix(pattern.left), mix(pattern.right);
+  for (const Index begin : map.document_begin) mix(begin);
+  for (const auto& shard : map.shards) {
+    mix(-1);
+    for (const Range range : shard) mix(range.begin), mix(range.end);
+  }
+  for (const std::uint8_t valid : map.key_valid) mix(valid != 0);
+  return hash;
+}
+
+void check_shapes(const RingPlan& plan, ConstView q, ConstView k, ConstView v) {
+  PLASMID_CHECK(plan.map) << "an empty plan";
+  const Index tokens = token_count(plan.map->owned());
+  PLASMID_CHECK(q.shape.rank == 3 && q.dim(0) == tokens) << to_string(q.shape) << " for " << tokens << " tokens";
+  PLASMID_CHECK(k.shape.rank == 3 && k.dim(0) == tokens && k.shape == v.shape && k.dtype == v.dtype)
+      << to_string(k.shape) << " and " << to_string(v.shape) << " for " << tokens << " tokens";
+}
+
+MaskPlan mask_of(const RingPlan& plan, const Hop& hop) {
+  return plan_mask(*plan.map, plan.map->shard, hop.source, plan.pattern);
+}
+
+}  // namespace
+
+RingAttention::RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern)
+    : ring_(ring), kernel_(kernel), pattern_(pattern) {}
+
+RingPlan RingAttention::plan(const TokenMap& map) const {
+  PLASMID_CHECK(map.shard == ring_.rank()) << "the map of shard " << map.shard << " on rank " << ring_.rank();
+#ifndef NDEBUG
+  const std::uint64_t mine = fingerprint(map, pattern_);
+  PLASMID_CHECK(ring_.agree_max(mine) == mine && ring_.agree_max(~mine) == ~mine)
+      << "the ranks of a ring hold different token maps";
+#endif
+  return {&map, pattern_, ring_schedule(map, pattern_, ring_.rank(), ring_.size())};
+}
+
+void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, ConstView v, float scale, View out,
+                            View lse, Arena& scratch, Stream& stream) {
+  check_shapes(plan, q, k, v);
+  attention_start(out, lse);
+  KeyValueRelay chunks(ring_, plan, k, v, scratch, stream);
+  for (std::size_t hop = 0; hop < plan.hops.size(); ++hop) {
+    chunks.post(hop);
+    if (plan.hops[hop].work) {
+      const MaskPlan mask = mask_of(plan, plan.hops[hop]);
+      const KeysAndValues chunk = chunks.chunk(hop);
+      Attend call{q, chunk.k, chunk.v, mask, scale, {}};
+      if (chunks.busy()) call.poll = [this] { ring_.poll(); };
+      kernel_.forward(call, out, lse, scratch);
+    }
+    chunks.wait();
+  }
+}
+
+void RingAttention::backward(const RingPlan& plan, ConstView q, ConstView k, ConstView v, ConstView out, ConstView lse,
+                             ConstView dout, float scale, View dq, View dk, View dv, Arena& scratch, Stream& stream) {
+  check_shapes(plan, q, k, v);
+  ops::fill(dq, 0, stream);
+  const Buffer delta = scratch.take({{q.dim(0), q.dim(1)}}, "ring.delta");
+  attention_delta(out, dout, delta.view());
+  KeyValueRelay chunks(ring_, plan, k, v, scratch, stream);
+  GradientRelay gradients(ring_, plan, dk, dv, scratch, stream);
+  for (std::size_t hop = 0; hop < plan.hops.size(); ++hop) {
+    chunks.post(hop);
+    if (plan.hops[hop].work) {
+      const MaskPlan mask = mask_of(plan, plan.hops[hop]);
+      const KeysAndValues chunk = chunks.chunk(hop);
+      const auto [dk_sum, dv_sum] = gradients.target(hop);
+      Attend call{q, chunk.k, chunk.v, mask, scale, {}};
+      if (chunks.busy() || gradients.busy()) call.poll = [this] { ring_.poll(); };
+      kernel_.backward(call, lse, delta.view(), dout, dq, dk_sum, dv_sum, scratch);
+    }
+    gradients.pass_on(hop);
+    chunks.wait();
+  }
+  gradients.finish();
+}
+
+Index RingAttention::scratch_bytes(Index tokens, Index heads, Index kv_heads, Index d) const {
+  const Index chunk = arena_bytes({{2, tokens, kv_heads, d}}), delta = arena_bytes({{tokens, heads}});
+  const Index kernel = kernel_.scratch_bytes(tokens, tokens, heads, kv_heads, d);
+  if (ring_.size() == 1) return delta + kernel;
+  // Two ranks: the gradients of hop 1 are at work, then on their way beside those that come home.
+  const Index gradients = ring_.size() == 2 ? chunk + std::max(chunk, kernel) : 3 * chunk + kernel;
+  return delta + 2 * chunk + gradients;
+}
+
+double RingAttention::wire_bytes(Index tokens, Index kv_heads, Index d) const {
+  const Index chunk = TensorSpec{{2, tokens, kv_heads, d}, DType::f32}.bytes();
+  return 3.0 * static_cast<double>(chunk) * (ring_.size() - 1);  // keys and values twice, gradients once
+}
+
+}  // namespace plasmid

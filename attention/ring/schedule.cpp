@@ -1,0 +1,101 @@
+#include <algorithm>
+
+#include "attention/ring/ring.hpp"
+#include "runtime/base/check.hpp"
+
+namespace plasmid {
+namespace {
+
+// The keys that some query of a shard may see, as ascending intervals of the line: one per owned range and document,
+// since the spans of neighbouring queries overlap or touch.
+std::vector<Range> visible_keys(const TokenMap& map, std::span<const Range> queries, const Pattern& pattern) {
+  std::vector<Range> visible;
+  if (pattern.left + pattern.right < 0) return visible;
+  for (const Range owned : queries) {
+    if (owned.size() == 0) continue;
+    const auto borders = map.document_begin;
+    auto next = std::upper_bound(borders.begin(), borders.end(), owned.begin);
+    PLASMID_CHECK(next != borders.begin()) << "token " << owned.begin << " lies in no document";
+    for (Index begin = owned.begin; begin < owned.end; begin = *next++) {
+      PLASMID_CHECK(next != borders.end()) << "token " << begin << " lies in no document";
+      const Index end = std::min(owned.end, *next);
+      const Range keys{std::max(*(next - 1), begin - pattern.left), std::min(*next, end + pattern.right)};
+      if (keys.begin < keys.end) visible.push_back(keys);
+      if (end == owned.end) break;
+    }
+  }
+  return visible;
+}
+
+class Needs {  // who has work with whose keys
+ public:
+  Needs(const TokenMap& map, const Pattern& pattern) : map_(map) {
+    for (const std::vector<Range>& shard : map.shards) visible_.push_back(visible_keys(map, shard, pattern));
+  }
+
+  bool work(int query_shard, int key_shard) const {
+    const std::vector<Range>& owned = map_.shards[static_cast<std::size_t>(key_shard)];
+    for (const Range keys : visible_[static_cast<std::size_t>(query_shard)]) {
+      auto range = std::upper_bound(owned.begin(), owned.end(), keys.begin,
+                                    [](Index key, const Range& candidate) { return key < candidate.end; });
+      for (; range != owned.end() && range->begin < keys.end; ++range)
+        if (any_valid(std::max(keys.begin, range->begin), std::min(keys.end, range->end))) return true;
+    }
+    return false;
+  }
+
+ private:
+  bool any_valid(Index begin, Index end) const {
+    if (map_.key_valid.empty()) return begin < end;
+    return std::any_of(map_.key_valid.begin() + begin, map_.key_valid.begin() + end, [](auto v) { return v != 0; });
+  }
+
+  const TokenMap& map_;
+  std::vector<std::vector<Range>> visible_;  // by query shard
+};
+
+struct Journey {  // hops at which the chunk of one source is first and last worked on elsewhere; 0: nowhere
+  int first = 0, last = 0;
+};
+
+Journey journey_of(const Needs& needs, int source, int size) {
+  Journey journey;
+  for (int hop = size - 1; hop > 0 && journey.last == 0; --hop)
+    if (needs.work((source + hop) % size, source)) journey.last = hop;
+  for (int hop = 1; hop <= journey.last && journey.first == 0; ++hop)
+    if (needs.work((source + hop) % size, source)) journey.first = hop;
+  return journey;
+}
+
+}  // namespace
+
+std::vector<Hop> ring_schedule(const TokenMap& map, const Pattern& pattern, int rank, int size) {
+  PLASMID_CHECK(std::ssize(map.shards) == size) << map.shards.size() << " shards over " << size << " ranks";
+  PLASMID_CHECK(0 <= rank && rank < size) << "rank " << rank << " of " << size;
+  const Needs needs(map, pattern);
+  const int next_rank = (rank + 1) % size;
+  std::vector<Hop> hops;
+  int length = 0;  // without trailing hops that do nothing
+  Journey journey = journey_of(needs, rank, size);
+  const Journey own = journey;
+  for (int s = 0; s < size; ++s) {
+    Hop hop;
+    hop.source = (rank + size - s) % size;
+    hop.work = s <= journey.last && needs.work(rank, hop.source);
+    hop.send = s < journey.last;
+    const Journey following = s + 1 < size ? journey_of(needs, (hop.source + size - 1) % size, size) : Journey{};
+    hop.receive = s < following.last;
+    hop.add_gradient = journey.first > 0 && journey.first < s && s <= journey.last;
+    if (journey.first > 0 && journey.first <= s && s <= journey.last)
+      hop.gradient_to = s == journey.last ? hop.source : next_rank;
+    if (s > 0 && s == own.last) hop.gradient_home_from = (rank + s) % size;
+    if (hop.work || hop.send || hop.receive || hop.add_gradient || hop.gradient_to >= 0 || hop.gradient_home_from >= 0)
+      length = s + 1;
+    hops.push_back(hop);
+    journey = following;
+  }
+  hops.resize(static_cast<std::size_t>(length));
+  return hops;
+}
+
+}  // namespace plasmid

@@ -1,0 +1,69 @@
+// Sharded attention equals that of one rank, for every layout, mask and number of ranks.
+#include <gtest/gtest.h>
+
+#include "tests/support/ranks.hpp"
+#include "tests/support/ring_run.hpp"
+
+namespace plasmid {
+namespace {
+
+using test::AttentionCase;
+using test::AttentionResult;
+using test::on_ranks;
+using test::RingRun;
+using test::TokenLine;
+
+constexpr Layout kLayouts[] = {Layout::contiguous, Layout::zigzag};
+
+class RingAttentionTest : public testing::TestWithParam<test::RankSet> {};
+
+// Errors against f64, in units of the error that the same sums have in plain f32 on one rank.
+void expect_equal_to_one_rank(const test::RankSet& ranks, const TokenLine& line, Index heads, Index kv_heads, Index d,
+                              AttentionKernel& kernel) {
+  const AttentionCase problem = test::problem_of(line, heads, kv_heads, d, 17);
+  const AttentionResult<double> exact = test::dense_attention<double>(problem);
+  const AttentionResult<float> single = test::dense_attention<float>(problem);
+  for (const Layout layout : kLayouts) {
+    const TokenLine split = line.split(ranks.size, layout);
+    on_ranks(ranks, [&](Communicator& ring) {
+      const RingRun run = test::run_ring(ring, kernel, split, problem);
+      if (ring.rank() > 0 && ranks.backend == test::Backend::threads) return;
+      test::expect_close(run.result, exact, single, 4, line.name + (layout == Layout::zigzag ? " zigzag" : ""));
+    });
+  }
+}
+
+TEST_P(RingAttentionTest, EqualsOneRankForEveryLine) {
+  const auto kernel = make_host_kernel();
+  for (const TokenLine& line : test::token_lines()) expect_equal_to_one_rank(GetParam(), line, 2, 2, 16, *kernel);
+}
+
+TEST_P(RingAttentionTest, EqualsOneRankWithGroupedQueries) {
+  const auto kernel = make_host_kernel();
+  for (const TokenLine& line : test::token_lines()) expect_equal_to_one_rank(GetParam(), line, 6, 2, 8, *kernel);
+}
+
+TEST_P(RingAttentionTest, EqualsOneRankWithTheReferenceKernel) {
+  const auto kernel = make_reference_kernel();
+  for (const TokenLine& line : test::token_lines()) expect_equal_to_one_rank(GetParam(), line, 2, 1, 4, *kernel);
+}
+
+TEST_P(RingAttentionTest, RepeatsToTheBit) {
+  const auto kernel = make_host_kernel();
+  const TokenLine line = TokenLine{"", 1, 90, Pattern::causal(), {}, {}, {}}.split(GetParam().size, Layout::zigzag);
+  const AttentionCase problem = test::problem_of(line, 2, 1, 16, 3);
+  on_ranks(GetParam(), [&](Communicator& ring) {
+    const auto a = test::run_ring(ring, *kernel, line, problem).result;
+    const auto b = test::run_ring(ring, *kernel, line, problem).result;
+    ASSERT_EQ(a.out, b.out);
+    ASSERT_EQ(a.lse, b.lse);
+    ASSERT_EQ(a.dq, b.dq);
+    ASSERT_EQ(a.dk, b.dk);
+    ASSERT_EQ(a.dv, b.dv);
+  });
+}
+
+PLASMID_INSTANTIATE_ON_RANKS(RingAttentionTest, test::rank_sets());
+
+}  // namespace
+}  // namespace plasmid

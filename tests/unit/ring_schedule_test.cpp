@@ -1,0 +1,139 @@
+// The schedules of all ranks side by side, without a communicator: what each rank does must be what its peers expect.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "attention/ring/ring.hpp"
+#include "tests/support/token_line.hpp"
+
+namespace plasmid {
+namespace {
+
+using test::TokenLine;
+
+class Ring {
+ public:
+  Ring(const TokenLine& unsplit, int size, Layout layout) : line_(unsplit.split(size, layout)), size_(size) {
+    for (int rank = 0; rank < size; ++rank)
+      schedules_.push_back(ring_schedule(line_.map(rank), line_.pattern, rank, size));
+  }
+  Hop at(int rank, int hop) const {  // past the end nothing is done
+    const std::vector<Hop>& hops = schedules_[static_cast<std::size_t>(rank)];
+    return hop < std::ssize(hops) ? hops[static_cast<std::size_t>(hop)] : Hop{(rank + size_ - hop % size_) % size_};
+  }
+  bool needed(int query, int key) const { return plan_mask(line_.map(query), query, key, line_.pattern).pairs() > 0; }
+  int size() const { return size_; }
+  int next(int rank) const { return (rank + 1) % size_; }
+  std::size_t length(int rank) const { return schedules_[static_cast<std::size_t>(rank)].size(); }
+  int sends() const {
+    int count = 0;
+    for (int rank = 0; rank < size_; ++rank)
+      for (int hop = 0; hop < size_; ++hop) count += at(rank, hop).send;
+    return count;
+  }
+
+ private:
+  TokenLine line_;
+  int size_;
+  std::vector<std::vector<Hop>> schedules_;
+};
+
+void check_work(const Ring& ring) {
+  for (int rank = 0; rank < ring.size(); ++rank) {
+    std::multiset<int> worked;
+    for (int hop = 0; hop < ring.size(); ++hop) {
+      ASSERT_EQ(ring.at(rank, hop).source, (rank + ring.size() - hop) % ring.size());
+      if (ring.at(rank, hop).work) worked.insert(ring.at(rank, hop).source);
+    }
+    for (int source = 0; source < ring.size(); ++source)
+      EXPECT_EQ(worked.count(source), ring.needed(rank, source) ? 1u : 0u) << rank << " with keys of " << source;
+    ASSERT_LE(ring.length(rank), static_cast<std::size_t>(ring.size()));
+  }
+}
+
+void check_chunks(const Ring& ring) {
+  for (int source = 0; source < ring.size(); ++source) {
+    int farthest = 0, moves = 0;
+    for (int hop = 1; hop < ring.size(); ++hop)
+      if (ring.needed((source + hop) % ring.size(), source)) farthest = hop;
+    bool held = true;
+    for (int hop = 0; hop < ring.size(); ++hop) {
+      const int rank = (source + hop) % ring.size();
+      const Hop now = ring.at(rank, hop);
+      EXPECT_TRUE(held || !now.work) << rank << " works on the keys of " << source << ", which never came";
+      EXPECT_TRUE(held || !now.send) << rank << " sends the keys of " << source << ", which never came";
+      EXPECT_EQ(now.send, hop + 1 < ring.size() && ring.at(ring.next(rank), hop).receive) << rank << " hop " << hop;
+      held = now.send;
+      moves += now.send;
+    }
+    EXPECT_EQ(moves, farthest) << "the keys of " << source << " travel to the last that needs them";
+    EXPECT_FALSE(held) << "the keys of " << source << " arrive where no hop is left";
+  }
+}
+
+void check_gradients(const Ring& ring) {
+  for (int source = 0; source < ring.size(); ++source) {
+    std::set<int> expected, sum;  // ranks whose share the travelling sums hold
+    for (int hop = 1; hop < ring.size(); ++hop)
+      if (ring.needed((source + hop) % ring.size(), source)) expected.insert((source + hop) % ring.size());
+    bool coming = false, home = false;
+    for (int hop = 0; hop < ring.size(); ++hop) {
+      const int rank = (source + hop) % ring.size();
+      const Hop now = ring.at(rank, hop);
+      EXPECT_EQ(now.add_gradient, coming) << "of " << source << " at " << rank << " hop " << hop;
+      if (now.work && hop > 0) {
+        EXPECT_TRUE(sum.insert(rank).second);
+        EXPECT_GE(now.gradient_to, 0) << rank << " keeps what it owes to " << source;
+      }
+      coming = now.gradient_to >= 0 && now.gradient_to != source;
+      EXPECT_TRUE(!coming || now.gradient_to == ring.next(rank));
+      const bool sent_home = now.gradient_to == source;
+      EXPECT_EQ(sent_home, ring.at(source, hop).gradient_home_from == rank) << "of " << source << " hop " << hop;
+      EXPECT_FALSE(home && sent_home) << "home twice";
+      home = home || sent_home;
+    }
+    EXPECT_FALSE(coming) << "the gradients of " << source << " are lost";
+    EXPECT_EQ(home, !expected.empty());
+    EXPECT_EQ(sum, expected);
+  }
+}
+
+TEST(RingSchedule, RanksAgreeOnEveryHopAndNothingIsLostOrDoneTwice) {
+  for (const TokenLine& line : test::token_lines())
+    for (const Layout layout : {Layout::contiguous, Layout::zigzag})
+      for (const int size : {1, 2, 3, 4, 5, 8, 13}) {
+        SCOPED_TRACE(line.name + (layout == Layout::zigzag ? " zigzag " : " contiguous ") + std::to_string(size));
+        const Ring ring(line, size, layout);
+        check_work(ring);
+        check_chunks(ring);
+        check_gradients(ring);
+        if (testing::Test::HasFailure()) return;
+      }
+}
+
+TEST(RingSchedule, PruningKeepsTransfersToWhatIsNeeded) {
+  const auto sends = [](const TokenLine& line, Layout layout) { return Ring(line, 8, layout).sends(); };
+  const TokenLine full{"", 1, 512, Pattern::full(), {}, {}, {}}, causal{"", 1, 512, Pattern::causal(), {}, {}, {}};
+  EXPECT_EQ(sends(full, Layout::zigzag), 8 * 7);
+  EXPECT_EQ(sends(causal, Layout::zigzag), 8 * 7);
+  EXPECT_EQ(sends(causal, Layout::contiguous), 7 + 6 + 5 + 4 + 3 + 2 + 1);  // keys only travel to later ranks
+  // 64 tokens a rank: a window of up to 65 keys reaches one rank back, one more reaches two.
+  EXPECT_EQ(sends({"", 1, 512, {64, 0}, {}, {}, {}}, Layout::contiguous), 7);
+  EXPECT_EQ(sends({"", 1, 512, {65, 0}, {}, {}, {}}, Layout::contiguous), 7 + 6);
+  // Each document lies within one rank: nothing moves.
+  EXPECT_EQ(
+      sends({"", 1, 512, Pattern::full(), {0, 64, 128, 192, 256, 320, 384, 448, 512}, {}, {}}, Layout::contiguous), 0);
+  EXPECT_EQ(sends({"", 8, 64, Pattern::full(), {}, {}, {}}, Layout::contiguous), 8 * 7);  // samples are split, though
+  // Keys of ranks 4 to 7 are padding: nobody asks for them.
+  std::vector<std::uint8_t> first_half(512, 0);
+  std::fill_n(first_half.begin(), 256, std::uint8_t{1});
+  EXPECT_EQ(sends({"", 1, 512, Pattern::full(), {}, first_half, {}}, Layout::contiguous), 4 * 7);
+}
+
+TEST(RingSchedule, EndsWithTheLastHopThatDoesAnything) {
+  const Ring ring({"", 1, 512, {10, 0}, {}, {}, {}}, 8, Layout::contiguous);
+  EXPECT_EQ(ring.length(3), 2u);
+}
+
+}  // namespace
+}  // namespace plasmid
