@@ -1,7 +1,187 @@
-#include "attention/kernel/kernel.hpp"
+// Schedules blocks of rows over the OpenMP team; host_forward.cpp and host_backward.cpp compute them.
+#include <omp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "attention/kernel/host_blocks.hpp"
+#include "runtime/base/check.hpp"
 
 namespace plasmid {
+namespace {
 
-std::unique_ptr<AttentionKernel> make_host_kernel() { return make_reference_kernel(); }
+using namespace detail;
+
+// Key tiles that the rows may see; {0, 0} when none.
+Range live_tiles(const HostCall& call, Range rows) {
+  Index first = call.extent.keys, last = 0;
+  for (Index query = call.row_query(rows.begin); query <= call.row_query(rows.end - 1); ++query) {
+    const KeySpan span = call.mask->rows[static_cast<std::size_t>(query)];
+    if (span.begin >= span.end) continue;
+    first = std::min<Index>(first, span.begin), last = std::max<Index>(last, span.end);
+  }
+  return first < last ? Range{first / kTileKeys, ceil_div(last, kTileKeys)} : Range{0, 0};
+}
+
+// Blocks from the costliest on, so that the last ones to be taken are short; heads of one block side by side, so that
+// neighbours in the order seldom add to the same dK and dV.
+void plan_blocks(const HostCall& call, std::vector<RowBlock>& blocks) {
+  blocks.clear();
+  const Index rows = call.extent.queries * call.extent.group(), step = block_rows(call.extent);
+  for (Index begin = 0; begin < rows; begin += step) {
+    const Range part{begin, std::min(rows, begin + step)}, tiles = live_tiles(call, part);
+    if (tiles.size() == 0) continue;
+    for (Index kv = 0; kv < call.extent.kv_heads; ++kv) blocks.push_back({kv, part, tiles});
+  }
+  std::ranges::stable_sort(blocks, std::ranges::greater{},
+                           [](const RowBlock& block) { return block.tiles.size() * block.rows.size(); });
+}
+
+// State shared by the team in one call.
+struct Team {
+  const std::vector<RowBlock>* blocks = nullptr;
+  const std::function<void()>* poll = nullptr;
+  std::int32_t* turns = nullptr;  // [kv_heads][key tiles]: blocks that have added to the tile
+  Index key_tiles = 0;
+  std::atomic<Index> next{0};
+  std::atomic<bool> stop{false};
+  std::exception_ptr failure;  // of poll, hence of thread 0
+};
+
+class Worker final : public Progress {
+ public:
+  Worker(Team& team, bool main) : team_(team), main_(main) {}
+  void start(Index block) { block_ = block; }
+
+  bool proceed() override {
+    if (main_ && *team_.poll) {
+      try {
+        (*team_.poll)();
+      } catch (...) {
+        team_.failure = std::current_exception();
+        team_.stop.store(true, std::memory_order_relaxed);
+      }
+    }
+    return !team_.stop.load(std::memory_order_relaxed);
+  }
+
+  bool await_turn(Index key_tile) override {
+    const RowBlock& mine = (*team_.blocks)[static_cast<std::size_t>(block_)];
+    std::int32_t before = 0;
+    for (Index i = 0; i < block_; ++i) {
+      const RowBlock& other = (*team_.blocks)[static_cast<std::size_t>(i)];
+      before += other.kv_head == mine.kv_head && other.tiles.begin <= key_tile && key_tile < other.tiles.end;
+    }
+    const std::atomic_ref<std::int32_t> turn = turn_of(mine.kv_head, key_tile);
+    while (turn.load(std::memory_order_acquire) != before) {
+      if (!proceed()) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
+
+  void pass_turn(Index key_tile) override {
+    const RowBlock& mine = (*team_.blocks)[static_cast<std::size_t>(block_)];
+    turn_of(mine.kv_head, key_tile).fetch_add(1, std::memory_order_release);
+  }
+
+ private:
+  std::atomic_ref<std::int32_t> turn_of(Index kv_head, Index key_tile) const {
+    return std::atomic_ref<std::int32_t>(team_.turns[kv_head * team_.key_tiles + key_tile]);
+  }
+
+  Team& team_;
+  bool main_;
+  Index block_ = 0;
+};
+
+class HostKernel final : public AttentionKernel {
+ public:
+  void forward(const Attend& attend, View out, View lse, Arena& arena) override {
+    const Extents e = check_forward(attend, out, lse);
+    HostCall call = open_call(attend, e);
+    call.out = rows_of(out), call.lse = rows_of(lse);
+    run(call, attend.poll, forward_block, forward_scratch_floats(e), 0, arena);
+  }
+
+  void backward(const Attend& attend, ConstView lse, ConstView delta, ConstView dout, View dq, View dk, View dv,
+                Arena& arena) override {
+    const Extents e = check_backward(attend, lse, delta, dout, dq, dk, dv);
+    HostCall call = open_call(attend, e);
+    call.lse_in = rows_of(lse), call.delta = rows_of(delta), call.dout = rows_of(dout);
+    call.dq = rows_of(dq), call.dk = rows_of(dk), call.dv = rows_of(dv);
+    run(call, attend.poll, backward_block, backward_scratch_floats(e), turn_count(e), arena);
+  }
+
+  Index scratch_bytes(Index queries, Index keys, Index heads, Index kv_heads, Index d) const override {
+    const Extents e{queries, keys, heads, kv_heads, d};
+    const Index threads = team_size(e);
+    const auto bytes = [&](Index floats, Index turns) {
+      return arena_bytes({{threads, floats}}) + arena_bytes({{turns}, DType::i32});
+    };
+    return std::max(bytes(forward_scratch_floats(e), 0), bytes(backward_scratch_floats(e), turn_count(e)));
+  }
+
+ private:
+  static Index turn_count(const Extents& e) { return e.kv_heads * ceil_div(e.keys, kTileKeys); }
+
+  static Index team_size(const Extents& e) {
+    const Index blocks = ceil_div(e.queries * e.group(), block_rows(e)) * e.kv_heads;
+    return std::clamp<Index>(omp_in_parallel() ? 1 : omp_get_max_threads(), 1, std::max<Index>(1, blocks));
+  }
+
+  HostCall open_call(const Attend& attend, const Extents& e) {
+    HostCall call;
+    call.extent = e, call.scale = attend.scale, call.mask = &attend.mask;
+    call.q = rows_of(attend.q), call.k = rows_of(attend.k), call.v = rows_of(attend.v);
+    tile_row_begin_.clear();
+    if (attend.mask.tile > 0) {
+      const auto& tiles = attend.mask.tiles;
+      PLASMID_CHECK(std::ranges::is_sorted(tiles, {}, [](Tile t) { return std::pair(t.query, t.key); }));
+      for (std::int32_t row = 0; row <= ceil_div(e.queries, attend.mask.tile); ++row)
+        tile_row_begin_.push_back(
+            static_cast<std::int32_t>(std::ranges::lower_bound(tiles, row, {}, &Tile::query) - tiles.begin()));
+    }
+    call.tile_row_begin = tile_row_begin_;
+    return call;
+  }
+
+  template <class Block>
+  void run(const HostCall& call, const std::function<void()>& poll, Block block, Index floats, Index turns,
+           Arena& arena) {
+    plan_blocks(call, blocks_);
+    if (blocks_.empty() || (call.mask->tile > 0 && call.mask->tiles.empty())) return;
+    const Index threads = team_size(call.extent);
+    const Buffer memory = arena.take({{threads, floats}}, "scratch.attention");
+    const Buffer turn_buffer = arena.take({{turns}, DType::i32}, "scratch.attention");
+    Team team;
+    team.blocks = &blocks_, team.poll = &poll;
+    team.turns = turn_buffer.view().ptr<std::int32_t>(), team.key_tiles = ceil_div(call.extent.keys, kTileKeys);
+    std::fill_n(team.turns, turns, 0);
+    float* scratch = memory.view().ptr<float>();
+#pragma omp parallel num_threads(static_cast <int>(threads))
+    {
+      const int thread = omp_get_thread_num();
+      Worker worker(team, thread == 0);
+      // Taken in order, and a block waits for earlier ones only: whoever waits, the first of them runs.
+      for (Index i; (i = team.next.fetch_add(1)) < static_cast<Index>(blocks_.size()) && !team.stop;) {
+        worker.start(i);
+        block(call, blocks_[static_cast<std::size_t>(i)], scratch + thread * floats, worker);
+      }
+    }
+    if (team.failure) std::rethrow_exception(team.failure);
+  }
+
+  std::vector<RowBlock> blocks_;  // kept, so that later calls allocate nothing
+  std::vector<std::int32_t> tile_row_begin_;
+};
+
+}  // namespace
+
+std::unique_ptr<AttentionKernel> make_host_kernel() { return std::make_unique<HostKernel>(); }
 
 }  // namespace plasmid

@@ -1,0 +1,199 @@
+// The forward pass of one block of rows: scores and weights of one strip and one key tile at a time, with the running
+// maximum and sum of Milakov and Gimelshein (2018); the block's own keys first, the merge with earlier chunks last.
+#include <cmath>
+#include <limits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "attention/kernel/host_forward.cpp"
+#include <hwy/foreach_target.h>
+
+#include "attention/kernel/host_simd-inl.hpp"
+
+HWY_BEFORE_NAMESPACE();
+namespace plasmid::detail {
+namespace HWY_NAMESPACE {
+
+struct ForwardScratch {
+  float *q, *out;                     // [strips][d][kStrip], transposed; q times scale
+  float *peak, *sum;                  // [rows]
+  std::int32_t *begin, *end;          // [rows]
+  float *keys, *key_panels, *values;  // one tile
+  float* weights;                     // [kTileKeys][kStrip]
+  float* strip_rows;                  // one strip's rows, as lane panels or plain
+
+  ForwardScratch(Carver& carver, const Extents& e) {
+    const Index rows = block_rows(e), tile = kTileKeys * e.d;
+    q = carver.floats(rows * e.d), out = carver.floats(rows * e.d);
+    peak = carver.floats(rows), sum = carver.floats(rows);
+    begin = carver.ints(rows), end = carver.ints(rows);
+    keys = carver.floats(tile), key_panels = carver.floats(tile), values = carver.floats(tile);
+    weights = carver.floats(kTileKeys * kStrip);
+    strip_rows = carver.floats(LanePanels{e.d, kStrip}.floats());
+  }
+};
+
+inline void pack_queries(const HostCall& call, const RowBlock& block, Index strip, const ForwardScratch& scratch) {
+  const Index d = call.extent.d;
+  const LanePanels panels{d, kStrip};
+  std::fill_n(scratch.strip_rows, panels.floats(), 0.0f);
+  for (Index lane = 0; lane < kStrip; ++lane) {
+    const Index row = block.rows.begin + strip * kStrip + lane;
+    if (row >= block.rows.end) break;
+    pack_row(call.q.at(call.row_query(row), call.row_head(block.kv_head, row)), call.scale, panels, lane,
+             scratch.strip_rows);
+  }
+  transpose_strip(scratch.strip_rows, panels, 0, scratch.q + strip * d * kStrip);
+}
+
+// Raw scores of one strip against one tile, and their maximum over the tile.
+inline void score_strip(const HostCall& call, const RowBlock& block, const StripMask& mask, Index strip, Index key_tile,
+                        const std::array<PanelState, kMaxPanels>& state, const ForwardScratch& scratch,
+                        Floats peak[2]) {
+  const Index d = call.extent.d;
+  const float* q = scratch.q + strip * d * kStrip;
+  const Floats none = splat(-std::numeric_limits<float>::infinity());
+  for (Index p = 0; p < kPanels; ++p) {
+    float* to = scratch.weights + p * kPanel * kStrip;
+    const float* keys = scratch.key_panels + p * kPanel * d;
+    if (state[static_cast<std::size_t>(p)] == PanelState::full) {
+      score_panel(keys, q, d, [&](Index r, Floats s0, Floats s1) HWY_ATTR {
+        peak[0] = hn::Max(peak[0], s0), peak[1] = hn::Max(peak[1], s1);
+        store(s0, to + r * kStrip), store(s1, to + r * kStrip + kLanes);
+      });
+    } else if (state[static_cast<std::size_t>(p)] == PanelState::partial) {
+      const PanelMask seen(call, block, mask, strip, key_tile * kTileKeys + p * kPanel);
+      score_panel(keys, q, d, [&](Index r, Floats s0, Floats s1) HWY_ATTR {
+        s0 = hn::IfThenElse(seen(r, 0), s0, none), s1 = hn::IfThenElse(seen(r, 1), s1, none);
+        peak[0] = hn::Max(peak[0], s0), peak[1] = hn::Max(peak[1], s1);
+        store(s0, to + r * kStrip), store(s1, to + r * kStrip + kLanes);
+      });
+    }
+  }
+}
+
+// Scores become weights relative to the new maximum; what was summed before is scaled to it. A row that the tile does
+// not concern meets factors of exactly one and weights of exactly zero.
+inline void weigh_strip(std::span<const KeyRun> runs, const Floats tile_peak[2], Index strip,
+                        const ForwardScratch& scratch, Floats factor[2]) {
+  const Floats none = splat(-std::numeric_limits<float>::infinity());
+  for (Index vector = 0; vector < 2; ++vector) {
+    float *peak = scratch.peak + strip * kStrip + vector * kLanes, *sum = scratch.sum + (peak - scratch.peak);
+    const Floats before = load(peak), now = hn::Max(before, tile_peak[vector]);
+    const Floats origin = hn::IfThenElse(hn::Eq(now, none), hn::Zero(FloatTag()), now);
+    factor[vector] = exp_nonpositive(hn::Sub(before, origin));
+    Floats total = hn::Zero(FloatTag());
+    for (const KeyRun run : runs)
+      for (Index j = run.begin; j < run.end; ++j) {
+        float* weight = scratch.weights + j * kStrip + vector * kLanes;
+        const Floats w = exp_nonpositive(hn::Sub(load(weight), origin));
+        total = hn::Add(total, w);
+        store(w, weight);
+      }
+    store(hn::MulAdd(load(sum), factor[vector], total), sum);
+    store(now, peak);
+  }
+}
+
+// out and lse of the block's rows become the merge of what they hold and what the block found.
+inline void merge_rows(const HostCall& call, const RowBlock& block, Index strips, const ForwardScratch& scratch) {
+  const Index d = call.extent.d;
+  for (Index row = block.rows.begin; row < block.rows.end; ++row) {
+    const Index r = row - block.rows.begin, lane = r % kStrip;
+    if (lane == 0) transpose(scratch.out + r * d, kStrip, d, kStrip, scratch.strip_rows, d);
+    const float total = scratch.sum[r];
+    if (total == 0) continue;
+    const Index query = call.row_query(row), head = call.row_head(block.kv_head, row);
+    float *out = call.out.at(query, head), *lse = call.lse.at(query, head);
+    const float* found = scratch.strip_rows + lane * d;
+    const double lse_a = *lse, lse_b = scratch.peak[r] + std::log(static_cast<double>(total));
+    const float inverse = 1 / total;
+    if (std::isinf(lse_a)) {
+      for (Index c = 0; c < d; ++c) out[c] = found[c] * inverse;
+    } else {
+      const auto weight = static_cast<float>(1 / (1 + std::exp(lse_a - lse_b)));
+      for (Index c = 0; c < d; ++c) out[c] -= weight * (out[c] - found[c] * inverse);
+    }
+    const double high = std::max(lse_a, lse_b), low = std::min(lse_a, lse_b);
+    *lse = static_cast<float>(high + std::log1p(std::exp(low - high)));
+  }
+  (void)strips;
+}
+
+void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Progress& progress) {
+  Carver carver(memory);
+  const ForwardScratch scratch(carver, call.extent);
+  const Index d = call.extent.d, strips = ceil_div(block.rows.size(), kStrip);
+  std::array<StripMask, kMaxStrips> masks;
+  for (Index s = 0; s < strips; ++s) {
+    masks[static_cast<std::size_t>(s)] =
+        make_strip_mask(call, block, s, kStrip, scratch.begin + s * kStrip, scratch.end + s * kStrip);
+    pack_queries(call, block, s, scratch);
+  }
+  std::fill_n(scratch.peak, strips * kStrip, -std::numeric_limits<float>::infinity());
+  std::fill_n(scratch.sum, strips * kStrip, 0.0f);
+  std::fill_n(scratch.out, strips * kStrip * d, 0.0f);
+
+  TileMask tile;
+  for (Index t = block.tiles.begin; t < block.tiles.end; ++t) {
+    if (!progress.proceed()) return;
+    classify_tile(call, block, {masks.data(), static_cast<std::size_t>(strips)}, {kPanel, kStrip}, t, tile);
+    if (!tile.live) continue;
+    copy_keys(call, call.k, block.kv_head, t, scratch.keys);
+    pack_key_panels(scratch.keys, d, scratch.key_panels);
+    copy_keys(call, call.v, block.kv_head, t, scratch.values);
+    for (Index s = 0; s < strips; ++s) {
+      const StripMask& mask = masks[static_cast<std::size_t>(s)];
+      const auto& state = tile.state[static_cast<std::size_t>(s)];
+      std::array<KeyRun, kMaxPanels> storage;
+      const std::span<const KeyRun> runs = live_runs(state, mask, t, storage);
+      if (runs.empty()) continue;
+      Floats peak[2] = {splat(-std::numeric_limits<float>::infinity()), splat(-std::numeric_limits<float>::infinity())};
+      Floats factor[2];
+      score_strip(call, block, mask, s, t, state, scratch, peak);
+      weigh_strip(runs, peak, s, scratch, factor);
+      gather(scratch.values, d, runs, scratch.weights, factor, scratch.out + s * d * kStrip);
+    }
+  }
+  merge_rows(call, block, strips, scratch);
+}
+
+Index ForwardScratchFloats(const Extents& extent) {
+  Carver counter(nullptr);
+  const ForwardScratch scratch(counter, extent);
+  return counter.used();
+}
+
+RegisterBlock Shape() { return {kPanel, kStrip}; }
+
+void ExpOfNonpositive(std::span<const float> x, std::span<float> y) {
+  float block[kLanes];
+  for (std::size_t i = 0; i < x.size(); i += static_cast<std::size_t>(kLanes)) {
+    const std::size_t n = std::min(x.size() - i, static_cast<std::size_t>(kLanes));
+    std::fill_n(block, kLanes, 0.0f);
+    std::copy_n(x.begin() + static_cast<std::ptrdiff_t>(i), n, block);
+    store(exp_nonpositive(load(block)), block);
+    std::copy_n(block, n, y.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace plasmid::detail
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace plasmid::detail {
+
+HWY_EXPORT(ForwardBlock);
+HWY_EXPORT(ForwardScratchFloats);
+HWY_EXPORT(Shape);
+HWY_EXPORT(ExpOfNonpositive);
+
+void forward_block(const HostCall& call, const RowBlock& block, float* scratch, Progress& progress) {
+  HWY_DYNAMIC_DISPATCH(ForwardBlock)(call, block, scratch, progress);
+}
+Index forward_scratch_floats(const Extents& extent) { return HWY_DYNAMIC_DISPATCH(ForwardScratchFloats)(extent); }
+RegisterBlock register_block() { return HWY_DYNAMIC_DISPATCH(Shape)(); }
+void exp_of_nonpositive(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(ExpOfNonpositive)(x, y); }
+
+}  // namespace plasmid::detail
+#endif
