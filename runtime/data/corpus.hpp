@@ -14,15 +14,15 @@ enum class Tokenizer : std::uint8_t { byte, nucleotide };
 enum class LowerCase : std::uint8_t { fold, mask };  // mask: read as the base, left out of the loss as a label
 
 struct CorpusOptions {
-  std::vector<std::filesystem::path> files;
+  std::vector<std::filesystem::path> files = {};
   Tokenizer tokenizer = Tokenizer::byte;
-  LowerCase lower_case = LowerCase::fold;
-  std::filesystem::path
-      cache;  // where a plain-gzip file is unpacked once; empty: beside the file, else a temporary folder
+  LowerCase lower_case = LowerCase::fold;  // of nucleotides
+  std::filesystem::path cache = {};        // folder for unpacked gzip files; empty: one of the user's own (unpack.hpp)
 };
 
 // All records of all files as ONE line of tokens, in order: a text file is one record, a FASTA file has one a sequence
-// (headers are not tokens). Reads by range and holds no more than it is asked for: a 3 GB genome costs a read's memory.
+// (headers and line ends are not tokens). Reads by range and holds no more than it is asked for and an index of 32
+// bytes per record: a 3 GB genome costs a read's memory. One thread at a time.
 class Corpus {
  public:
   // Tokens as they are given to the model; `counts` false where a token must not count as a label.
@@ -33,14 +33,20 @@ class Corpus {
   virtual ~Corpus() = default;
   virtual Index size() const = 0;                  // tokens in all
   virtual Piece read(Index begin, Index end) = 0;  // [begin, end) of the line
-  virtual std::vector<Index> record_begins(Index begin,
-                                           Index end) const = 0;  // records that start in [begin, end), ascending
+  // Where records start in [begin, end), ascending.
+  virtual std::vector<Index> record_begins(Index begin, Index end) const = 0;
   virtual Index records() const = 0;
-  virtual int vocabulary() const = 0;  // 256, or 5 (A C G T N)
+  virtual int vocabulary() const = 0;                            // 256, or 5 (A C G T N)
+  virtual const std::vector<std::string>& warnings() const = 0;  // what was left out; one line each
 };
 
-// FASTA by extension (.fa .fasta .fna, also with .gz), anything else is text. Throws Error{no_input} for a missing
-// file, Error{data} for an empty or damaged one, naming it and where.
+// FASTA by extension (.fa .fasta .fna, also with .gz), anything else is text. Packed files (gzip, bgzip) are known by
+// their first bytes. `alphabet.hpp` says which letters a sequence may hold and how they read.
+//   FASTA, either tokenizer   read once at the start, to index and to check every letter
+//   text, BYTE                every byte is a token, line ends too
+//   text, NUCLEOTIDE          letters of one record; line ends and blanks before them are not tokens
+// Throws Error{config} for no files, or LowerCase::mask without nucleotides; Error{no_input} for a missing file;
+// Error{data} for an empty or damaged one, naming it and where.
 std::unique_ptr<Corpus> open_corpus(const CorpusOptions&);
 
 }  // namespace plasmid
