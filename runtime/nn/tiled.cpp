@@ -1,0 +1,84 @@
+#include "runtime/nn/tiled.hpp"
+
+#include <algorithm>
+
+#include "runtime/nn/saved.hpp"
+
+namespace plasmid {
+namespace {
+
+struct Tiles final : Saved {
+  std::vector<SavedPtr> tiles;
+  ~Tiles() override {
+    while (!tiles.empty()) tiles.pop_back();  // the stack is given back from its top
+  }
+};
+
+template <class AnyView>
+std::vector<AnyView> rows_of(std::span<const AnyView> whole, Range rows) {
+  std::vector<AnyView> part;
+  for (const AnyView& view : whole) part.push_back(view.slice(0, rows.begin, rows.end));
+  return part;
+}
+
+// Passes on what the inner module announces for the last tile worked on only: one use, one `ready`.
+struct Muted {
+  Muted(Context& context, bool mute) : context_(context), sink_(context.gradients) {
+    if (mute) context_.gradients = nullptr;
+  }
+  ~Muted() { context_.gradients = sink_; }
+  Context& context_;
+  GradientSink* sink_;
+};
+
+}  // namespace
+
+Tiled::Tiled(std::unique_ptr<Module> inner, Index tile) : inner_(std::move(inner)), tile_(tile) {
+  PLASMID_CHECK(tile > 0) << "a tile of " << tile << " tokens";
+}
+
+Cost Tiled::cost(std::span<const TensorSpec> in, Keep keep) const {
+  const Index tokens = in[0].shape[0];
+  const auto cost_of = [&](Index rows) {
+    std::vector<TensorSpec> part(in.begin(), in.end());
+    for (TensorSpec& spec : part) spec.shape.dim[0] = rows;
+    return inner_->cost(part, keep);
+  };
+  Cost total = cost_of(std::min(tile_, tokens));
+  const Index whole = tokens / tile_, rest = tokens % tile_;
+  if (whole == 0) return total;
+  const Cost tail = rest > 0 ? cost_of(rest) : Cost{};
+  const auto count = static_cast<double>(whole);
+  total.flops = count * total.flops + tail.flops;
+  total.wire_bytes = count * total.wire_bytes + tail.wire_bytes;
+  total.saved = whole * total.saved + tail.saved;
+  return total;
+}
+
+SavedPtr Tiled::forward(Context& context, Keep keep, std::span<const ConstView> x, std::span<const View> y,
+                        const Saved* replay) {
+  const auto* earlier = replayed<Tiles>(replay);
+  auto saved = std::make_unique<Tiles>();
+  for (Index begin = 0; begin < x[0].dim(0); begin += tile_) {
+    const Range rows{begin, std::min(x[0].dim(0), begin + tile_)};
+    const Saved* past = earlier ? earlier->tiles[saved->tiles.size()].get() : nullptr;
+    saved->tiles.push_back(inner_->forward(context, keep, rows_of(x, rows), rows_of(y, rows), past));
+  }
+  return saved;
+}
+
+void Tiled::backward(Context& context, SavedPtr saved, std::span<const ConstView> x, std::span<const ConstView> dy,
+                     std::span<const Gradient> dx) {
+  const auto own = claim<Tiles>(std::move(saved), "Tiled");
+  for (Index tile = static_cast<Index>(own->tiles.size()); tile-- > 0;) {
+    const Range rows{tile * tile_, std::min(x[0].dim(0), (tile + 1) * tile_)};
+    std::vector<Gradient> part(dx.begin(), dx.end());
+    for (Gradient& gradient : part)
+      if (gradient.write != Write::skip) gradient.view = gradient.view.slice(0, rows.begin, rows.end);
+    const Muted muted(context, tile > 0);
+    inner_->backward(context, std::move(own->tiles.back()), rows_of(x, rows), rows_of(dy, rows), part);
+    own->tiles.pop_back();
+  }
+}
+
+}  // namespace plasmid
