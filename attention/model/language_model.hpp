@@ -23,8 +23,9 @@ struct ModelShape {
 
 // kv_heads = heads; mlp_width = 4 width (llama: 8/3 width, up to a multiple of 32). Throws Error{config} naming the
 // field and the arithmetic: heads that do not divide width, kv_heads that do not divide heads, an odd head size under
-// RoPE.
+// RoPE, what the family does not have.
 ModelShape complete(ModelShape);
+bool default_tied_head(Family);
 
 // inputs   tokens i32 [tokens], labels i32 [tokens] (-1: not counted)
 // outputs  loss f64 [1]: the SUM of -log p(label) over counted labels of this rank; counted i64 [1]
@@ -36,13 +37,21 @@ class LanguageModel : public Module {
   virtual void logits(Context&, ConstView tokens, View logits) = 0;
 };
 
+// What each block forms again in backward rather than keeps.
+enum class Recompute : std::uint8_t { none, core /* all but attention's (out, lse) */, all };
+
 // `ring` is borrowed: the ranks that share each sequence; attention runs over it.
-std::unique_ptr<LanguageModel> make_language_model(const ModelShape&, Communicator& ring);
+std::unique_ptr<LanguageModel> make_language_model(const ModelShape&, Communicator& ring,
+                                                   Recompute recompute = Recompute::none);
 
 // A Hugging Face directory of either family: config.json, and model.safetensors or an index with shards. Parameter
-// names are Hugging Face's, so loading is by name. Throws Error{no_input | data} naming file and entry.
+// names are Hugging Face's, so loading is by name, with or without the "transformer." or "model." in front; bf16
+// becomes f32. Throws Error{no_input | data} naming file and field or entry, and both shapes: what a configuration asks
+// for and is not computed here is refused, as are tensors missing, unknown, or of another shape.
 ModelShape read_shape(const std::filesystem::path& directory);
 class WholeStore;
 void load_weights(const std::filesystem::path& directory, WholeStore&);
+// The config.json of a complete shape, as `transformers` reads it.
+std::string write_config(const ModelShape&);
 
 }  // namespace plasmid

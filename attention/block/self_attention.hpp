@@ -1,0 +1,57 @@
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "attention/ring/ring.hpp"
+#include "runtime/nn/affine.hpp"
+#include "runtime/nn/module.hpp"
+
+namespace plasmid {
+
+// Which ranks share a sequence, and how they attend: one for all layers of a model.
+struct AttentionGroup {
+  std::unique_ptr<AttentionKernel> kernel;
+  Pattern pattern;
+  int size = 1;
+  std::unique_ptr<RingAttention> ring;
+};
+// `ring` is borrowed; kernel null: the host's.
+std::shared_ptr<AttentionGroup> make_attention_group(Communicator& ring, const Pattern&,
+                                                     std::unique_ptr<AttentionKernel> kernel = nullptr);
+
+struct SelfAttentionOptions {
+  Index heads = 0, kv_heads = 0, head_dim = 0;
+  double rope_base = 0;             // 0: no rotary positions
+  std::vector<Affine> inputs = {};  // their outputs side by side are q, k, v: one fused projection, or three
+  Affine output = {};
+};
+
+// Multi-head attention with grouped keys and values over a sequence sharded along the group's ring:
+//   y = output(attention(rope(q), rope(k), v)), scores scaled by 1 / sqrt(head_dim).  x, y [tokens, width] f32.
+// Keeps (q, k after rotation; v), in one buffer, and (out, lse); Keep::core the latter pair alone, with which a replay
+// needs no second ring.
+class SelfAttention final : public Module {
+ public:
+  SelfAttention(SelfAttentionOptions, std::shared_ptr<AttentionGroup>);
+  using Module::backward;
+  using Module::cost;
+  using Module::forward;
+  std::vector<TensorSpec> outputs(std::span<const TensorSpec> in) const override;
+  // Attention FLOPs count one document of tokens x ranks.
+  Cost cost(std::span<const TensorSpec> in, Keep) const override;
+  void parameters(const ParameterVisitor&) override;
+  SavedPtr forward(Context&, Keep, std::span<const ConstView> x, std::span<const View> y, const Saved* replay) override;
+  void backward(Context&, SavedPtr, std::span<const ConstView> x, std::span<const ConstView> dy,
+                std::span<const Gradient> dx) override;
+
+ private:
+  struct Heads;
+  struct Kept;
+  Index columns() const { return (options_.heads + 2 * options_.kv_heads) * options_.head_dim; }
+  void project(Context&, ConstView x, View qkv) const;
+  SelfAttentionOptions options_;
+  std::shared_ptr<AttentionGroup> group_;
+  float scale_;
+};
+
+}  // namespace plasmid
