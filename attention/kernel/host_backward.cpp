@@ -2,6 +2,7 @@
 // dK and dV is summed apart and added in the block's turn, so that the order of every sum is fixed by the plan alone.
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/kernel/host_backward.cpp"
@@ -64,7 +65,36 @@ HWY_INLINE Floats weight_of(Floats score, Floats lse) {
   return exp_nonpositive(hn::Min(hn::Zero(FloatTag()), hn::Sub(score, lse)));
 }
 
-// P = exp(S - lse) and dS = P (dP - delta) of one strip against one tile.
+// weights = P = exp(S - lse) of one panel, zero where `seen` says no. All: every pair counts.
+template <class Seen>
+HWY_NOINLINE void weigh(const float* keys, const float* q, Index d, const float* lse, const Seen& seen,
+                        float* weights) {
+  PanelSums s;
+  score_panel(keys, q, d, s);
+  const Floats lse0 = load(lse), lse1 = load(lse + kLanes);
+#pragma GCC unroll 12
+  for (Index r = 0; r < kPanel; ++r) {
+    Floats weight0 = weight_of(s[r][0], lse0), weight1 = weight_of(s[r][1], lse1);
+    if constexpr (!std::is_same_v<Seen, All>)
+      weight0 = hn::IfThenElseZero(seen(r, 0), weight0), weight1 = hn::IfThenElseZero(seen(r, 1), weight1);
+    store(weight0, weights + r * kStrip), store(weight1, weights + r * kStrip + kLanes);
+  }
+}
+
+// dscores = dS = P (dP - delta) of one panel.
+HWY_NOINLINE void score_gradient(const float* values, const float* dout, Index d, const float* delta,
+                                 const float* weights, float* dscores) {
+  PanelSums dp;
+  score_panel(values, dout, d, dp);
+  const Floats delta0 = load(delta), delta1 = load(delta + kLanes);
+#pragma GCC unroll 12
+  for (Index r = 0; r < kPanel; ++r) {
+    store(hn::Mul(load(weights + r * kStrip), hn::Sub(dp[r][0], delta0)), dscores + r * kStrip);
+    store(hn::Mul(load(weights + r * kStrip + kLanes), hn::Sub(dp[r][1], delta1)), dscores + r * kStrip + kLanes);
+  }
+}
+
+// P and dS of one strip against one tile.
 inline void weigh_strip(const HostCall& call, const RowBlock& block, const StripMask& mask, Index strip, Index key_tile,
                         const std::array<PanelState, kMaxPanels>& state, const BackwardScratch& scratch, float* weights,
                         float* dscores) {
@@ -74,27 +104,14 @@ inline void weigh_strip(const HostCall& call, const RowBlock& block, const Strip
   for (Index p = 0; p < kPanels; ++p) {
     const PanelState panel = state[static_cast<std::size_t>(p)];
     if (panel == PanelState::dead) continue;
-    float *to = weights + p * kPanel * kStrip, *ds = dscores + p * kPanel * kStrip;
+    float* to = weights + p * kPanel * kStrip;
     const float* keys = scratch.key_panels + p * kPanel * d;
     if (panel == PanelState::full) {
-      const Floats lse0 = load(lse), lse1 = load(lse + kLanes);
-      score_panel(keys, q, d, [&](Index r, Floats s0, Floats s1) HWY_ATTR {
-        store(weight_of(s0, lse0), to + r * kStrip), store(weight_of(s1, lse1), to + r * kStrip + kLanes);
-      });
+      weigh(keys, q, d, lse, All{}, to);
     } else {
-      const PanelMask seen(call, block, mask, strip, key_tile * kTileKeys + p * kPanel);
-      const Floats lse0 = load(lse), lse1 = load(lse + kLanes);
-      score_panel(keys, q, d, [&](Index r, Floats s0, Floats s1) HWY_ATTR {
-        store(hn::IfThenElseZero(seen(r, 0), weight_of(s0, lse0)), to + r * kStrip);
-        store(hn::IfThenElseZero(seen(r, 1), weight_of(s1, lse1)), to + r * kStrip + kLanes);
-      });
+      weigh(keys, q, d, lse, PanelMask(call, block, mask, strip, key_tile * kTileKeys + p * kPanel), to);
     }
-    const Floats delta0 = load(delta), delta1 = load(delta + kLanes);
-    score_panel(scratch.value_panels + p * kPanel * d, dout, d, [&](Index r, Floats dp0, Floats dp1) HWY_ATTR {
-      const float* w = to + r * kStrip;
-      store(hn::Mul(load(w), hn::Sub(dp0, delta0)), ds + r * kStrip);
-      store(hn::Mul(load(w + kLanes), hn::Sub(dp1, delta1)), ds + r * kStrip + kLanes);
-    });
+    score_gradient(scratch.value_panels + p * kPanel * d, dout, d, delta, to, dscores + p * kPanel * kStrip);
   }
 }
 
@@ -102,8 +119,8 @@ inline void weigh_strip(const HostCall& call, const RowBlock& block, const Strip
 //   strips: which of the group count; weights of strip s at s kTileKeys kStrip; rows of strip s at s kStrip vectors
 //   kLanes
 template <int vectors>
-HWY_INLINE void gather_rows(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT rows,
-                            std::span<const Index> strips, float* HWY_RESTRICT acc) {
+HWY_NOINLINE void gather_rows(const float* HWY_RESTRICT weights, const float* HWY_RESTRICT rows,
+                              std::span<const Index> strips, float* HWY_RESTRICT acc) {
   constexpr Index width = vectors * kLanes;
   Floats sum[kPanel][vectors];
 #pragma GCC unroll 12

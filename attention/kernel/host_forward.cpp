@@ -2,6 +2,7 @@
 // maximum and sum of Milakov and Gimelshein (2018); the block's own keys first, the merge with earlier chunks last.
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "attention/kernel/host_forward.cpp"
@@ -45,42 +46,53 @@ inline void pack_queries(const HostCall& call, const RowBlock& block, Index stri
   transpose_strip(scratch.strip_rows, panels, 0, scratch.q + strip * d * kStrip);
 }
 
+// Raw scores of one panel, -inf where `seen` says no; peak [kStrip] becomes the maximum with them. All: every pair
+// counts.
+template <class Seen>
+HWY_NOINLINE void score(const float* keys, const float* q, Index d, const Seen& seen, float* scores, float* peak) {
+  PanelSums s;
+  score_panel(keys, q, d, s);
+  Floats peak0 = load(peak), peak1 = load(peak + kLanes);
+#pragma GCC unroll 12
+  for (Index r = 0; r < kPanel; ++r) {
+    if constexpr (!std::is_same_v<Seen, All>) {
+      const Floats none = splat(-std::numeric_limits<float>::infinity());
+      s[r][0] = hn::IfThenElse(seen(r, 0), s[r][0], none), s[r][1] = hn::IfThenElse(seen(r, 1), s[r][1], none);
+    }
+    peak0 = hn::Max(peak0, s[r][0]), peak1 = hn::Max(peak1, s[r][1]);
+    store(s[r][0], scores + r * kStrip), store(s[r][1], scores + r * kStrip + kLanes);
+  }
+  store(peak0, peak), store(peak1, peak + kLanes);
+}
+
 // Raw scores of one strip against one tile, and their maximum over the tile.
 inline void score_strip(const HostCall& call, const RowBlock& block, const StripMask& mask, Index strip, Index key_tile,
-                        const std::array<PanelState, kMaxPanels>& state, const ForwardScratch& scratch,
-                        Floats peak[2]) {
+                        const std::array<PanelState, kMaxPanels>& state, const ForwardScratch& scratch, float* peak) {
   const Index d = call.extent.d;
   const float* q = scratch.q + strip * d * kStrip;
-  const Floats none = splat(-std::numeric_limits<float>::infinity());
+  std::fill_n(peak, kStrip, -std::numeric_limits<float>::infinity());
   for (Index p = 0; p < kPanels; ++p) {
-    float* to = scratch.weights + p * kPanel * kStrip;
     const float* keys = scratch.key_panels + p * kPanel * d;
+    float* scores = scratch.weights + p * kPanel * kStrip;
     if (state[static_cast<std::size_t>(p)] == PanelState::full) {
-      score_panel(keys, q, d, [&](Index r, Floats s0, Floats s1) HWY_ATTR {
-        peak[0] = hn::Max(peak[0], s0), peak[1] = hn::Max(peak[1], s1);
-        store(s0, to + r * kStrip), store(s1, to + r * kStrip + kLanes);
-      });
+      score(keys, q, d, All{}, scores, peak);
     } else if (state[static_cast<std::size_t>(p)] == PanelState::partial) {
-      const PanelMask seen(call, block, mask, strip, key_tile * kTileKeys + p * kPanel);
-      score_panel(keys, q, d, [&](Index r, Floats s0, Floats s1) HWY_ATTR {
-        s0 = hn::IfThenElse(seen(r, 0), s0, none), s1 = hn::IfThenElse(seen(r, 1), s1, none);
-        peak[0] = hn::Max(peak[0], s0), peak[1] = hn::Max(peak[1], s1);
-        store(s0, to + r * kStrip), store(s1, to + r * kStrip + kLanes);
-      });
+      score(keys, q, d, PanelMask(call, block, mask, strip, key_tile * kTileKeys + p * kPanel), scores, peak);
     }
   }
 }
 
 // Scores become weights relative to the new maximum; what was summed before is scaled to it. A row that the tile does
 // not concern meets factors of exactly one and weights of exactly zero.
-inline void weigh_strip(std::span<const KeyRun> runs, const Floats tile_peak[2], Index strip,
-                        const ForwardScratch& scratch, Floats factor[2]) {
+inline void weigh_strip(std::span<const KeyRun> runs, const float* tile_peak, Index strip,
+                        const ForwardScratch& scratch, float* factor) {
   const Floats none = splat(-std::numeric_limits<float>::infinity());
   for (Index vector = 0; vector < 2; ++vector) {
     float *peak = scratch.peak + strip * kStrip + vector * kLanes, *sum = scratch.sum + (peak - scratch.peak);
-    const Floats before = load(peak), now = hn::Max(before, tile_peak[vector]);
+    const Floats before = load(peak), now = hn::Max(before, load(tile_peak + vector * kLanes));
     const Floats origin = hn::IfThenElse(hn::Eq(now, none), hn::Zero(FloatTag()), now);
-    factor[vector] = exp_nonpositive(hn::Sub(before, origin));
+    const Floats rescale = exp_nonpositive(hn::Sub(before, origin));
+    store(rescale, factor + vector * kLanes);
     Floats total = hn::Zero(FloatTag());
     for (const KeyRun run : runs)
       for (Index j = run.begin; j < run.end; ++j) {
@@ -89,13 +101,13 @@ inline void weigh_strip(std::span<const KeyRun> runs, const Floats tile_peak[2],
         total = hn::Add(total, w);
         store(w, weight);
       }
-    store(hn::MulAdd(load(sum), factor[vector], total), sum);
+    store(hn::MulAdd(load(sum), rescale, total), sum);
     store(now, peak);
   }
 }
 
 // out and lse of the block's rows become the merge of what they hold and what the block found.
-inline void merge_rows(const HostCall& call, const RowBlock& block, Index strips, const ForwardScratch& scratch) {
+inline void merge_rows(const HostCall& call, const RowBlock& block, const ForwardScratch& scratch) {
   const Index d = call.extent.d;
   for (Index row = block.rows.begin; row < block.rows.end; ++row) {
     const Index r = row - block.rows.begin, lane = r % kStrip;
@@ -116,7 +128,6 @@ inline void merge_rows(const HostCall& call, const RowBlock& block, Index strips
     const double high = std::max(lse_a, lse_b), low = std::min(lse_a, lse_b);
     *lse = static_cast<float>(high + std::log1p(std::exp(low - high)));
   }
-  (void)strips;
 }
 
 void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Progress& progress) {
@@ -147,14 +158,13 @@ void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Pr
       std::array<KeyRun, kMaxPanels> storage;
       const std::span<const KeyRun> runs = live_runs(state, mask, t, storage);
       if (runs.empty()) continue;
-      Floats peak[2] = {splat(-std::numeric_limits<float>::infinity()), splat(-std::numeric_limits<float>::infinity())};
-      Floats factor[2];
+      float peak[kStrip], factor[kStrip];
       score_strip(call, block, mask, s, t, state, scratch, peak);
       weigh_strip(runs, peak, s, scratch, factor);
       gather(scratch.values, d, runs, scratch.weights, factor, scratch.out + s * d * kStrip);
     }
   }
-  merge_rows(call, block, strips, scratch);
+  merge_rows(call, block, scratch);
 }
 
 Index ForwardScratchFloats(const Extents& extent) {

@@ -130,40 +130,39 @@ inline void pack_key_panels(const float* from, Index d, float* to) {
   for (Index p = 0; p < kPanels; ++p) transpose(from + p * kPanel * d, d, kPanel, d, to + p * kPanel * d, kPanel);
 }
 
-// S = K Q^T for kPanel keys and one strip of rows: calls finish(key in panel, scores of lanes 0.., scores of the rest).
-//   keys [d][kPanel], rows [d][kStrip]
-template <class Finish>
-HWY_INLINE void score_panel(const float* HWY_RESTRICT keys, const float* HWY_RESTRICT rows, Index d, Finish&& finish) {
-  Floats sum[kPanel][2];
+using PanelSums = Floats[kPanel][2];
+
+// sums = K Q^T for kPanel keys and one strip of rows.   keys [d][kPanel], rows [d][kStrip]
+HWY_INLINE void score_panel(const float* HWY_RESTRICT keys, const float* HWY_RESTRICT rows, Index d, PanelSums& sums) {
 #pragma GCC unroll 12
-  for (Index r = 0; r < kPanel; ++r) sum[r][0] = sum[r][1] = hn::Zero(FloatTag());
+  for (Index r = 0; r < kPanel; ++r) sums[r][0] = sums[r][1] = hn::Zero(FloatTag());
   for (Index k = 0; k < d; ++k) {
     const Floats row0 = load(rows + k * kStrip), row1 = load(rows + k * kStrip + kLanes);
 #pragma GCC unroll 12
     for (Index r = 0; r < kPanel; ++r) {
       const Floats key = splat(keys[k * kPanel + r]);
-      sum[r][0] = hn::MulAdd(key, row0, sum[r][0]);
-      sum[r][1] = hn::MulAdd(key, row1, sum[r][1]);
+      sums[r][0] = hn::MulAdd(key, row0, sums[r][0]);
+      sums[r][1] = hn::MulAdd(key, row1, sums[r][1]);
     }
   }
-#pragma GCC unroll 12
-  for (Index r = 0; r < kPanel; ++r) finish(r, sum[r][0], sum[r][1]);
 }
 
 struct KeyRun {  // of consecutive keys of a tile
   Index begin, end;
 };
 
+// A function of its own, so that nothing but the sums competes for registers; so are its like.
+//
 // acc[c][row] = acc[c][row] * factor[row] + sum over keys of values[key][c] * weights[key][row], c in [0, R).
 //   values: rows `step` apart; weights [kTileKeys][kStrip]; acc [R][kStrip]
 template <int R>
-HWY_INLINE void gather_channels(const float* HWY_RESTRICT values, Index step, std::span<const KeyRun> runs,
-                                const float* HWY_RESTRICT weights, const Floats* factor, float* HWY_RESTRICT acc) {
+HWY_NOINLINE void gather_channels(const float* HWY_RESTRICT values, Index step, std::span<const KeyRun> runs,
+                                  const float* HWY_RESTRICT weights, const float* factor, float* HWY_RESTRICT acc) {
   Floats sum[R][2];
 #pragma GCC unroll 12
   for (int r = 0; r < R; ++r) {
     sum[r][0] = load(acc + r * kStrip), sum[r][1] = load(acc + r * kStrip + kLanes);
-    if (factor) sum[r][0] = hn::Mul(sum[r][0], factor[0]), sum[r][1] = hn::Mul(sum[r][1], factor[1]);
+    if (factor) sum[r][0] = hn::Mul(sum[r][0], load(factor)), sum[r][1] = hn::Mul(sum[r][1], load(factor + kLanes));
   }
   for (const KeyRun run : runs) {
     const float* value = values + run.begin * step;
@@ -192,7 +191,7 @@ constexpr Index next_channels(Index left) {
 
 // gather_channels over all d channels: O^T += V^T P^T, and dQ^T += K^T dS^T. acc [d][kStrip].
 HWY_INLINE void gather(const float* values, Index d, std::span<const KeyRun> runs, const float* weights,
-                       const Floats* factor, float* acc) {
+                       const float* factor, float* acc) {
   for (Index c = 0, step = 0; c < d; c += step) {
     step = next_channels(d - c);
     float* to = acc + c * kStrip;
@@ -235,6 +234,8 @@ HWY_INLINE std::span<const KeyRun> live_runs(const std::array<PanelState, kMaxPa
   }
   return {runs.data(), count};
 }
+
+struct All {};  // every pair of a full panel counts
 
 // Which pairs of a partial panel count.
 class PanelMask {
