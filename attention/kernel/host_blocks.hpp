@@ -96,7 +96,7 @@ Index backward_scratch_floats(const Extents&);
 void forward_block(const HostCall&, const RowBlock&, float* scratch, Progress&);
 void backward_block(const HostCall&, const RowBlock&, float* scratch, Progress&);
 
-// e^x for x <= 0 as the kernels compute it: exact at 0, zero below -87.7, relative error at most 1.1 * 2^-24 + 3e-9
+// e^x for x <= 0 as the kernels compute it: exact at 0, zero below -87.7, relative error at most 1.2 * 2^-24 + 3e-9
 // |x|.
 void exp_of_nonpositive(std::span<const float> x, std::span<float> y);
 
