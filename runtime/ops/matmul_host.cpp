@@ -1,90 +1,155 @@
 #include <dnnl.h>
+#include <omp.h>
 
 #include <algorithm>
 #include <vector>
 
 #include "runtime/device/parallel_for.hpp"
+#include "runtime/ops/column_sums.hpp"
 #include "runtime/ops/matmul.hpp"
 #include "runtime/ops/rows.hpp"
 
+// Rows of a product keep their bits because every sgemm of it has the same shape: kPanel rows, no transposition, the
+// columns in blocks that depend on the weight alone. dnnl_sgemm picks its kernels by shape, and the last rows of a
+// panel get another kernel, with other bits, unless the height fits all of them: 16 (SSE4), 4 and 6 (AVX2), 8 and 24
+// (AVX-512); at 32 or 64 rows AVX2 fails. The weight is transposed beforehand where need be, which is cheaper than
+// oneDNN's own way for transposed operands in low panels.
 namespace plasmid::ops {
 namespace {
 
-constexpr Index kPanel = 64;
+constexpr Index kPanel = 48;
+constexpr Index kTransposedFloats = 1 << 19;         // a block of a transposed weight: 2 MiB
+constexpr Index kTileRows = 96, kTileColumns = 384;  // of a weight gradient
+constexpr Index kTileTokens = 1024;                  // summed before the next stretch of tokens is read
+using Const = Rows<const float>;
 
-void sgemm(bool transpose_a, bool transpose_b, Index m, Index n, Index k, const float* a, Index lda, const float* b,
-           Index ldb, float beta, float* c, Index ldc) {
-  const dnnl_status_t status =
-      dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1, a, std::max<Index>(lda, 1), b,
-                 std::max<Index>(ldb, 1), beta, c, std::max<Index>(ldc, 1));
-  PLASMID_CHECK(status == dnnl_success) << "dnnl_sgemm " << m << " x " << n << " x " << k << ": " << status;
+// oneDNN splits a product over the team wherever it is not in a parallel region, and bits change with the split.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
+// body(i) for i in [0, n), whichever thread is free: for work whose result does not depend on who does it.
+template <class Body>
+void for_each_tile(Index n, Body&& body) {
+  const Index team = omp_in_parallel() ? 1 : std::min<Index>(n, omp_get_max_threads());
+  if (team <= 1) {
+    const OneThread alone;
+    for (Index i = 0; i < n; ++i) body(i);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic) num_threads(static_cast <int>(team))
+  for (Index i = 0; i < n; ++i) body(i);
 }
 
-// y = a b (+ y): every panel is kPanel rows high, the last one in a padded copy, so each row meets the same kernel.
-void panel_product(Rows<const float> a, Rows<const float> w, bool transpose_w, const float* bias, bool accumulate,
-                   Rows<float> y) {
-  parallel_for(ceil_div(a.count, kPanel), 1, [&](Index begin, Index end) {
-    std::vector<float> a_pad, y_pad;
-    for (Index panel = begin; panel < end; ++panel) {
-      const Index first = panel * kPanel, rows = std::min(kPanel, a.count - first);
-      const float* from = a[first];
-      float* to = y[first];
-      Index lda = a.stride, ldy = y.stride;
-      if (rows < kPanel) {
-        a_pad.assign(static_cast<std::size_t>(kPanel * a.width), 0);
-        y_pad.assign(static_cast<std::size_t>(kPanel * y.width), 0);
-        for (Index r = 0; r < rows; ++r) {
-          std::copy_n(a[first + r], a.width, a_pad.data() + r * a.width);
-          std::copy_n(y[first + r], y.width, y_pad.data() + r * y.width);
-        }
-        from = a_pad.data(), lda = a.width, to = y_pad.data(), ldy = y.width;
-      }
-      sgemm(false, transpose_w, kPanel, y.width, a.width, from, lda, w.data, w.stride, accumulate ? 1.0f : 0.0f, to,
-            ldy);
-      for (Index r = 0; r < rows; ++r) {
-        float* row = y[first + r];
-        if (rows < kPanel) std::copy_n(y_pad.data() + r * y.width, y.width, row);
-        if (bias)
-          for (Index c = 0; c < y.width; ++c) row[c] += bias[c];
-      }
-    }
+// c = op(a) b + beta c, row-major; op(a) is [m, k].
+void sgemm(char op, Index m, Index n, Index k, const float* a, Index a_stride, const float* b, Index b_stride,
+           float beta, float* c, Index c_stride) {
+  // A single row may carry any stride; oneDNN wants one that could hold it.
+  const auto stride = [](Index given, Index width) { return std::max(given, width); };
+  const dnnl_status_t status = dnnl_sgemm(op, 'N', m, n, k, 1, a, stride(a_stride, op == 'N' ? k : m), b,
+                                          stride(b_stride, n), beta, c, stride(c_stride, n));
+  PLASMID_CHECK(status == dnnl_success) << "dnnl_sgemm " << m << " x " << n << " x " << k << ": status " << status;
+}
+
+void copy_rows(Const from, float* to) {
+  for (Index r = 0; r < from.count; ++r) std::copy_n(from[r], from.width, to + r * from.width);
+}
+
+// One panel: y = a b (+ y) + bias. A low one is computed in a padded copy.
+void panel(Const a, Const b, const float* bias, bool accumulate, Rows<float> y) {
+  const float beta = accumulate ? 1 : 0;
+  if (a.count == kPanel) {
+    sgemm('N', kPanel, b.width, b.count, a.data, a.stride, b.data, b.stride, beta, y.data, y.stride);
+  } else {
+    std::vector<float> copy(static_cast<std::size_t>(kPanel * (a.width + y.width)));
+    float *const a_copy = copy.data(), *const y_copy = a_copy + kPanel * a.width;
+    copy_rows(a, a_copy);
+    if (accumulate) copy_rows({y.data, y.count, y.width, y.stride}, y_copy);
+    sgemm('N', kPanel, b.width, b.count, a_copy, a.width, b.data, b.stride, beta, y_copy, y.width);
+    for (Index r = 0; r < y.count; ++r) std::copy_n(y_copy + r * y.width, y.width, y[r]);
+  }
+  if (bias)
+    for (Index r = 0; r < y.count; ++r)
+      for (Index c = 0; c < y.width; ++c) y[r][c] += bias[c];
+}
+
+void panels(Const a, Const b, const float* bias, bool accumulate, Rows<float> y) {
+  for_each_tile(ceil_div(a.count, kPanel), [&](Index i) {
+    const Index first = i * kPanel, rows = std::min(kPanel, a.count - first);
+    panel({a[first], rows, a.width, a.stride}, b, bias, accumulate, {y[first], rows, y.width, y.stride});
   });
+}
+
+// to [from.width, from.count]
+void transpose(Const from, float* to) {
+  constexpr Index kSide = 16;
+  parallel_for(ceil_div(from.width, kSide), 4, [&](Index begin, Index end) {
+    for (Index c0 = begin * kSide; c0 < std::min(end * kSide, from.width); c0 += kSide)
+      for (Index r0 = 0; r0 < from.count; r0 += kSide)
+        for (Index c = c0; c < std::min(c0 + kSide, from.width); ++c)
+          for (Index r = r0; r < std::min(r0 + kSide, from.count); ++r) to[c * from.count + r] = from[r][c];
+  });
+}
+
+// y = a w or, transposed, a w^T.
+void product(Const a, Const w, bool transposed, const float* bias, bool accumulate, Rows<float> y) {
+  if (y.count == 0 || y.width == 0) return;
+  PLASMID_CHECK(a.width > 0) << "a product over no channels";
+  if (!transposed) return panels(a, w, bias, accumulate, y);
+  thread_local std::vector<float> scratch;  // of the calling thread; its team reads it
+  const Index block = std::max(kPanel, kTransposedFloats / w.width / kPanel * kPanel);
+  scratch.resize(static_cast<std::size_t>(std::min(block, w.count) * w.width));
+  for (Index first = 0; first < w.count; first += block) {
+    const Index columns = std::min(block, w.count - first);
+    transpose({w[first], columns, w.width, w.stride}, scratch.data());
+    panels(a, {scratch.data(), w.width, columns, columns}, bias ? bias + first : nullptr, accumulate,
+           {y.data + first, y.count, columns, y.stride});
+  }
+}
+
+template <class Byte>
+auto weight_rows(const BasicView<Byte>& w, WeightLayout layout, Index in, Index out) {
+  const bool out_in = layout == WeightLayout::out_in;
+  return rows_of<float>(w, out_in ? out : in, out_in ? in : out);
 }
 
 }  // namespace
 
 void linear_forward(ConstView x, ConstView w, WeightLayout layout, ConstView bias, View y, Stream&) {
   const Index tokens = x.dim(0), in = x.dim(1), out = y.dim(1);
-  const bool out_in = layout == WeightLayout::out_in;
-  const auto weight = rows_of<float>(w, out_in ? out : in, out_in ? in : out);
-  panel_product(rows_of<float>(x, tokens, in), weight, out_in, optional_vector<float>(bias, out), false,
-                rows_of<float>(y, tokens, out));
+  product(rows_of<float>(x, tokens, in), weight_rows(w, layout, in, out), layout == WeightLayout::out_in,
+          optional_vector<float>(bias, out), false, rows_of<float>(y, tokens, out));
 }
 
 void linear_input_gradient(ConstView dy, ConstView w, WeightLayout layout, Write write, View dx, Stream&) {
   if (write == Write::skip) return;
   const Index tokens = dy.dim(0), in = dx.dim(1), out = dy.dim(1);
-  const bool out_in = layout == WeightLayout::out_in;
-  const auto weight = rows_of<float>(w, out_in ? out : in, out_in ? in : out);
-  panel_product(rows_of<float>(dy, tokens, out), weight, !out_in, nullptr, write == Write::accumulate,
-                rows_of<float>(dx, tokens, in));
+  product(rows_of<float>(dy, tokens, out), weight_rows(w, layout, in, out), layout == WeightLayout::in_out, nullptr,
+          write == Write::accumulate, rows_of<float>(dx, tokens, in));
 }
 
 void linear_weight_gradient(ConstView x, ConstView dy, WeightLayout layout, View dw, View dbias, Stream&) {
   const Index tokens = x.dim(0), in = x.dim(1), out = dy.dim(1);
-  const bool out_in = layout == WeightLayout::out_in;
   const auto xs = rows_of<float>(x, tokens, in), dys = rows_of<float>(dy, tokens, out);
-  const auto gradient = rows_of<float>(dw, out_in ? out : in, out_in ? in : out);
-  float* const db = optional_vector<float>(dbias, out);
-  if (tokens == 0) return;
-  const auto &left = out_in ? dys : xs, &right = out_in ? xs : dys;
-  sgemm(true, false, left.width, right.width, tokens, left.data, left.stride, right.data, right.stride, 1,
-        gradient.data, gradient.stride);
-  for (Index o = 0; db && o < out; ++o) {
-    double sum = 0;
-    for (Index t = 0; t < tokens; ++t) sum += dys[t][o];
-    put(db[o], sum, Write::accumulate);
-  }
+  const auto to = weight_rows(dw, layout, in, out);
+  if (float* const db = optional_vector<float>(dbias, out)) add_column_sums(dys, db);
+  if (tokens == 0 || in == 0 || out == 0) return;
+  const auto &left = layout == WeightLayout::out_in ? dys : xs, &right = layout == WeightLayout::out_in ? xs : dys;
+  const Index across = ceil_div(to.width, kTileColumns);
+  for_each_tile(ceil_div(to.count, kTileRows) * across, [&](Index tile) {
+    const Index r = tile / across * kTileRows, c = tile % across * kTileColumns;
+    const Index rows = std::min(kTileRows, to.count - r), columns = std::min(kTileColumns, to.width - c);
+    for (Index t = 0; t < tokens; t += kTileTokens)
+      sgemm('T', rows, columns, std::min(kTileTokens, tokens - t), left[t] + r, left.stride, right[t] + c, right.stride,
+            1, to[r] + c, to.stride);
+  });
 }
 
 }  // namespace plasmid::ops
