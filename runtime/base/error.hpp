@@ -1,7 +1,6 @@
 #pragma once
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 namespace plasmid {
 
@@ -22,7 +21,7 @@ enum class ErrorCode : int {
 // arithmetic; it is printed once and ends the process with `code`. Broken invariants are CHECKs, not Errors.
 class Error : public std::runtime_error {
  public:
-  Error(ErrorCode code, std::string message) : std::runtime_error(std::move(message)), code_(code) {}
+  Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}
   ErrorCode code() const noexcept { return code_; }
   int exit_status() const noexcept { return static_cast<int>(code_); }
 
