@@ -60,7 +60,10 @@ Cost DecoderModel::cost(std::span<const TensorSpec> in, Keep keep) const {
   total.saved = (all ? 3 * arena_bytes(x) : 0) + blocks.saved + norm.saved + head.saved;
   // Forward: two buffers of the stream, kept or not. Backward: the gradient of the norm's output and then of its input;
   // of the blocks' output and then of their input.
-  total.scratch = std::max((all ? 1 : 2) * arena_bytes(x) + head.scratch, 2 * arena_bytes(x) + blocks.scratch);
+  const Index stream_bytes = arena_bytes(x), head_scratch = (all ? 1 : 2) * stream_bytes;
+  total.scratch = std::max(head_scratch + head.scratch, 2 * stream_bytes + blocks.scratch);
+  total.peak = std::max(total.saved - head.saved + head_scratch + head.together(),
+                        (all ? 4 : 2) * stream_bytes + blocks.together());
   return total;
 }
 

@@ -24,11 +24,11 @@ Cost Checkpointed::cost(std::span<const TensorSpec> in, Keep keep) const {
   const Cost again = inner_->cost(in, Keep::all);
   Index y = 0;
   for (const TensorSpec& spec : inner_->outputs(in)) y += arena_bytes(spec);
-  // The second forward holds y beside its temporaries; backward, which needs more of them, no longer does.
+  // What the second forward keeps, but for what it finds kept, is scratch memory; y is gone when backward starts.
   return {.flops = again.flops,
           .wire_bytes = again.wire_bytes + (level_ < Keep::core ? kept.wire_bytes : 0),
           .saved = kept.saved,
-          .scratch = std::max({kept.scratch, again.saved + again.scratch, again.saved + y})};
+          .scratch = std::max({kept.scratch, again.together() - kept.saved, again.saved - kept.saved + y})};
 }
 
 SavedPtr Checkpointed::forward(Context& context, Keep keep, std::span<const ConstView> x, std::span<const View> y,

@@ -58,11 +58,13 @@ struct Saved {
 };
 using SavedPtr = std::unique_ptr<Saved>;
 
-struct Cost {  // of one forward + backward on this rank. saved, scratch: bounds, measured <= bound <= 1.1 measured
+struct Cost {             // of one forward + backward on this rank. Bytes are bounds, measured <= bound <= 1.1 measured
   double flops = 0;       // model FLOPs of matrix products and attention, recompute not counted
   double wire_bytes = 0;  // sent by this rank
   Index saved = 0;        // arena bytes alive between forward and backward
   Index scratch = 0;      // peak beyond the inputs and outputs, of the larger of forward and backward
+  Index peak = 0;         // of both at once, where that is less than the sum, as backward gives back; 0: the sum
+  Index together() const { return peak > 0 ? peak : saved + scratch; }
 };
 
 // A differentiable function with parameters; explicit forward and backward, no tape.

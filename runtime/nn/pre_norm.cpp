@@ -19,11 +19,12 @@ std::vector<TensorSpec> PreNorm::outputs(std::span<const TensorSpec> in) const {
 
 Cost PreNorm::cost(std::span<const TensorSpec> in, Keep keep) const {
   const Cost norm = norm_->cost(in, keep), inner = inner_->cost(in, keep);
-  const Index normalised = arena_bytes(in[0]);
+  const Index around = (keep == Keep::all ? 2 : 1) * arena_bytes(in[0]);  // the inner input; in backward its gradient
   return {.flops = norm.flops + inner.flops,
           .wire_bytes = norm.wire_bytes + inner.wire_bytes,
           .saved = norm.saved + inner.saved,
-          .scratch = (keep == Keep::all ? 2 : 1) * normalised + inner.scratch};  // backward: and its gradient
+          .scratch = around + inner.scratch,
+          .peak = norm.saved + around + inner.together()};
 }
 
 void PreNorm::parameters(const ParameterVisitor& visitor) {

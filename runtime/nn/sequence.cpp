@@ -29,16 +29,17 @@ std::vector<TensorSpec> Sequence::outputs(std::span<const TensorSpec> in) const 
 Cost Sequence::cost(std::span<const TensorSpec> in, Keep keep) const {
   const Index x = arena_bytes(in[0]), last = static_cast<Index>(layers_.size()) - 1;
   Cost total;
-  if (keep == Keep::all) total.saved = last * x;
   for (Index i = 0; i <= last; ++i) {
     const Cost layer = layers_[static_cast<std::size_t>(i)]->cost(in, keep);
     total.flops += layer.flops;
     total.wire_bytes += layer.wire_bytes;
-    total.saved += layer.saved;
+    if (keep == Keep::all && i < last) total.saved += x;  // taken before the layer's own
     // Two buffers in turn between the layers, values in a forward that keeps less, gradients in backward; the first
     // layer and the last need only one of them, a single layer none.
     const Index between = (i > 0 ? x : 0) + (i < last ? x : 0);
     total.scratch = std::max(total.scratch, between + layer.scratch);
+    total.peak = std::max(total.peak, total.saved + between + layer.together());
+    total.saved += layer.saved;
   }
   return total;
 }

@@ -44,15 +44,15 @@ Cost Tiled::cost(std::span<const TensorSpec> in, Keep keep) const {
     for (TensorSpec& spec : part) spec.shape.dim[0] = rows;
     return inner_->cost(part, keep);
   };
-  Cost total = cost_of(std::min(tile_, tokens));
   const Index whole = tokens / tile_, rest = tokens % tile_;
-  if (whole == 0) return total;
-  const Cost tail = rest > 0 ? cost_of(rest) : Cost{};
+  const Cost tile = whole > 0 ? cost_of(tile_) : Cost{}, tail = rest > 0 ? cost_of(rest) : Cost{};
   const auto count = static_cast<double>(whole);
-  total.flops = count * total.flops + tail.flops;
-  total.wire_bytes = count * total.wire_bytes + tail.wire_bytes;
-  total.saved = whole * total.saved + tail.saved;
-  return total;
+  return {.flops = count * tile.flops + tail.flops,
+          .wire_bytes = count * tile.wire_bytes + tail.wire_bytes,
+          .saved = whole * tile.saved + tail.saved,
+          .scratch = std::max(tile.scratch, tail.scratch),
+          .peak = std::max(std::max<Index>(0, whole - 1) * tile.saved + tile.together(),
+                           whole * tile.saved + tail.together())};
 }
 
 SavedPtr Tiled::forward(Context& context, Keep keep, std::span<const ConstView> x, std::span<const View> y,

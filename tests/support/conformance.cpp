@@ -252,7 +252,8 @@ void Examination::announce() {
 
 void Examination::cost(Keep keep) {
   rig_.scratch.restart_peak();
-  const Index before = rig_.scratch.live_bytes();
+  rig_.ledger.restart_peak();
+  const Index before = rig_.scratch.live_bytes(), all_before = rig_.ledger.live_bytes();
   SavedPtr saved = rig_.forward_and_clear(keep);
   const Index kept = rig_.saved.live_bytes();
   if (keep == Keep::all) rig_.backward(std::move(saved));
@@ -267,6 +268,7 @@ void Examination::cost(Keep keep) {
   };
   compare("saved", kept, bound.saved);
   compare("scratch", temporary, bound.scratch);
+  compare("saved and scratch", rig_.ledger.peak_bytes() - all_before, bound.together());
 }
 
 }  // namespace

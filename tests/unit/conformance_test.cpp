@@ -39,7 +39,7 @@ class Faulty final : public Module {
   Cost cost(std::span<const TensorSpec> in, Keep keep) const override {
     const Index x = arena_bytes(in[0]);
     const Index claimed = fault_ == Fault::cost_too_low ? x - 64 : fault_ == Fault::cost_too_high ? x + x / 8 : x;
-    return {.saved = keep == Keep::all ? x : 0, .scratch = keep == Keep::all ? claimed : 0};
+    return {.saved = keep == Keep::all ? x : 0, .scratch = keep == Keep::all ? claimed : 0, .peak = 0};
   }
   void parameters(const ParameterVisitor& visitor) override { visitor(gain_); }
 
