@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/ranks.hpp"
+#include "tests/support/reference.hpp"
+#include "tests/support/reference_attention.hpp"
 #include "tests/support/ring_run.hpp"
 
 namespace plasmid {
@@ -46,6 +48,39 @@ TEST_P(RingAttentionTest, EqualsOneRankWithGroupedQueries) {
 TEST_P(RingAttentionTest, EqualsOneRankWithTheReferenceKernel) {
   const auto kernel = make_reference_kernel();
   for (const TokenLine& line : test::token_lines()) expect_equal_to_one_rank(GetParam(), line, 2, 1, 4, *kernel);
+}
+
+TEST_P(RingAttentionTest, EqualsTheReferenceNumbers) {
+  PLASMID_SKIP_WITHOUT_REFERENCE();
+  const auto kernel = make_host_kernel();
+  for (const char* name : {"full", "causal", "causal_odd", "window_causal", "window_both", "grouped_causal",
+                           "documents", "empty_rows", "large_scores"}) {
+    const test::ReferenceAttention reference = test::read_reference_attention(name);
+    const AttentionResult<float> plain = test::dense_attention<float>(reference.problem);
+    for (const Layout layout : kLayouts) {
+      const TokenLine split = reference.line.split(GetParam().size, layout);
+      on_ranks(GetParam(), [&](Communicator& ring) {
+        const RingRun run = test::run_ring(ring, *kernel, split, reference.problem);
+        if (ring.rank() > 0 && GetParam().backend == test::Backend::threads) return;
+        test::expect_close(run.result, reference.result, plain, 4, name);
+      });
+    }
+  }
+}
+
+// The rules that masks are planned by, against the mask that the file spells out pair by pair.
+TEST(RingAttentionReference, MasksAreThoseOfTheFiles) {
+  PLASMID_SKIP_WITHOUT_REFERENCE();
+  for (const char* name : {"full", "causal", "causal_odd", "window_causal", "window_both", "grouped_causal",
+                           "documents", "empty_rows", "large_scores"}) {
+    const test::ReferenceAttention reference = test::read_reference_attention(name);
+    const Index n = reference.line.length;
+    for (Index i = 0; i < reference.line.total(); ++i)
+      for (Index j = 0; j < reference.line.total(); ++j) {
+        const bool allowed = i / n == j / n && reference.allowed[static_cast<std::size_t>(i * n + j % n)] != 0;
+        ASSERT_EQ(reference.problem.mask.allows(i, j), allowed) << name << " " << i << ", " << j;
+      }
+  }
 }
 
 TEST_P(RingAttentionTest, RepeatsToTheBit) {

@@ -1,0 +1,210 @@
+// What a ring costs: memory that does not grow with it, bytes on the wire, time on a clock that only counts, and
+// rounding.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "parallel/comm/self.hpp"
+#include "tests/support/ranks.hpp"
+#include "tests/support/ring_probe.hpp"
+#include "tests/support/ring_run.hpp"
+
+namespace plasmid {
+namespace {
+
+using test::AttentionCase;
+using test::run_ranks;
+using test::TokenLine;
+
+constexpr Index kHeads = 4, kKvHeads = 2, kWidth = 16;
+
+// Tensors of one rank without content, and the two passes over them.
+struct Shard {
+  TokenMap map;
+  Index tokens;
+  std::vector<float> words;
+  Ledger ledger;
+  Arena scratch{Arena::Kind::pool, ledger};
+  Stream stream;
+
+  explicit Shard(const TokenLine& line, int rank)
+      : map(line.map(rank)),
+        tokens(token_count(map.owned())),
+        words(static_cast<std::size_t>(tokens * kHeads * kWidth)) {}
+  View tensor(Index heads) { return View(reinterpret_cast<std::byte*>(words.data()), {{tokens, heads, kWidth}}); }
+  View rows() { return View(reinterpret_cast<std::byte*>(words.data()), {{tokens, kHeads}}); }
+  void forward(RingAttention& attention, const RingPlan& plan) {
+    attention.forward(plan, tensor(kHeads), tensor(kKvHeads), tensor(kKvHeads), 1, tensor(kHeads), rows(), scratch,
+                      stream);
+  }
+  void backward(RingAttention& attention, const RingPlan& plan) {
+    attention.backward(plan, tensor(kHeads), tensor(kKvHeads), tensor(kKvHeads), tensor(kHeads), rows(), tensor(kHeads),
+                       1, tensor(kHeads), tensor(kKvHeads), tensor(kKvHeads), scratch, stream);
+  }
+};
+
+TokenLine line_of(Index length, Pattern pattern, int ranks, Layout layout) {
+  return TokenLine{"", 1, length, pattern, {}, {}, {}}.split(ranks, layout);
+}
+
+// Largest scratch peak over the ranks, and the bound, for `tokens` tokens a rank.
+std::pair<Index, Index> peak_and_bound(int ranks, Index tokens) {
+  const TokenLine line = line_of(tokens * ranks, Pattern::causal(), ranks, Layout::zigzag);
+  std::vector<Index> peaks(static_cast<std::size_t>(ranks)), bounds = peaks;
+  run_ranks(ranks, [&](Communicator& ring) {
+    const auto kernel = make_host_kernel();
+    RingAttention attention(ring, *kernel, line.pattern);
+    Shard shard(line, ring.rank());
+    const RingPlan plan = attention.plan(shard.map);
+    shard.forward(attention, plan);
+    shard.backward(attention, plan);
+    const auto r = static_cast<std::size_t>(ring.rank());
+    peaks[r] = shard.scratch.peak_bytes();
+    bounds[r] = attention.scratch_bytes(tokens, kHeads, kKvHeads, kWidth);
+  });
+  return {*std::ranges::max_element(peaks), bounds.front()};
+}
+
+TEST(RingCost, ScratchDoesNotGrowWithTheRing) {
+  const auto [two, bound_two] = peak_and_bound(2, 64);
+  const auto [four, bound_four] = peak_and_bound(4, 64);
+  const auto [eight, bound_eight] = peak_and_bound(8, 64);
+  EXPECT_LE(two, four);
+  EXPECT_EQ(four, eight);
+  for (const auto& [peak, bound] : {std::pair{two, bound_two}, {four, bound_four}, {eight, bound_eight}}) {
+    EXPECT_LE(peak, bound);
+    EXPECT_LE(static_cast<double>(bound), 1.1 * static_cast<double>(peak));
+  }
+  // The same line over twice the ranks: half the bytes.
+  EXPECT_LE(static_cast<double>(peak_and_bound(8, 64).first), 0.55 * static_cast<double>(peak_and_bound(4, 128).first));
+}
+
+TEST(RingCost, ChunkBuffersAreTwoForKeysAndThreeForGradients) {
+  const TokenLine line = line_of(8 * 64, Pattern::full(), 8, Layout::contiguous);
+  run_ranks(8, [&](Communicator& ring) {
+    test::IdleKernel kernel([] {});
+    RingAttention attention(ring, kernel, line.pattern);
+    Shard shard(line, ring.rank());
+    const RingPlan plan = attention.plan(shard.map);
+    const Index chunk = arena_bytes({{2, 64, kKvHeads, kWidth}}), delta = arena_bytes({{64, kHeads}});
+    shard.forward(attention, plan);
+    EXPECT_EQ(shard.scratch.peak_bytes(), 2 * chunk);
+    shard.backward(attention, plan);
+    EXPECT_EQ(shard.scratch.peak_bytes(), 5 * chunk + delta);
+  });
+}
+
+TEST(RingCost, ARingOfOneNeitherCopiesNorSends) {
+  const TokenLine line = line_of(64, Pattern::causal(), 1, Layout::zigzag);
+  const auto self = make_self_communicator();
+  test::CountingCommunicator ring(*self);
+  int calls = 0;
+  test::IdleKernel kernel([&] { ++calls; });
+  RingAttention attention(ring, kernel, line.pattern);
+  Shard shard(line, 0);
+  const RingPlan plan = attention.plan(shard.map);
+  shard.forward(attention, plan);
+  EXPECT_EQ(shard.scratch.peak_bytes(), 0);
+  shard.backward(attention, plan);
+  EXPECT_EQ(shard.scratch.peak_bytes(), arena_bytes({{64, kHeads}}));
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(ring.sent_bytes, 0);
+  EXPECT_EQ(attention.wire_bytes(64, kKvHeads, kWidth), 0);
+}
+
+TEST(RingCost, BytesOnTheWireAreThoseOfTheFormulaAndLessWhenPruned) {
+  const auto sent = [](Pattern pattern, Layout layout) {
+    const TokenLine line = line_of(8 * 64, pattern, 8, layout);
+    std::vector<double> bytes(8), formula(8);
+    run_ranks(8, [&](Communicator& inner) {
+      test::CountingCommunicator ring(inner);
+      test::IdleKernel kernel([] {});
+      RingAttention attention(ring, kernel, line.pattern);
+      Shard shard(line, ring.rank());
+      const RingPlan plan = attention.plan(shard.map);
+      shard.forward(attention, plan);
+      shard.backward(attention, plan);
+      const auto r = static_cast<std::size_t>(ring.rank());
+      bytes[r] = ring.sent_bytes, formula[r] = attention.wire_bytes(64, kKvHeads, kWidth);
+    });
+    return std::pair(std::accumulate(bytes.begin(), bytes.end(), 0.0),
+                     std::accumulate(formula.begin(), formula.end(), 0.0));
+  };
+  const auto [full, formula] = sent(Pattern::full(), Layout::contiguous);
+  EXPECT_EQ(full, formula);
+  EXPECT_EQ(sent(Pattern::causal(), Layout::zigzag).first, formula);
+  // One neighbour back: 7 chunks of keys in each pass and 7 of gradients.
+  EXPECT_EQ(sent({64, 0}, Layout::contiguous).first, formula * 7 / (8 * 7));
+}
+
+// The clock of the slowest rank after each pass, when a hop's work takes 1 and a transfer `delay`.
+std::pair<double, double> makespan(const TokenLine& line, double delay) {
+  const int ranks = static_cast<int>(line.shards.size());
+  ThreadWorld world(ranks);
+  world.set_exchange_delay(delay);
+  double forward = 0, backward = 0;
+  run_ranks(world, ranks, [&](Communicator& ring) {
+    test::IdleKernel kernel([&] { world.advance_clock(ring.rank(), 1); });
+    RingAttention attention(ring, kernel, line.pattern);
+    Shard shard(line, ring.rank());
+    const RingPlan plan = attention.plan(shard.map);
+    shard.forward(attention, plan);
+    ring.barrier();
+    if (ring.rank() == 0) forward = world.clock(0);
+    shard.backward(attention, plan);
+    ring.barrier();
+    if (ring.rank() == 0) backward = world.clock(0) - forward;
+  });
+  return {forward, backward};
+}
+
+TEST(RingCost, TransfersHideBehindTheWorkOfAHop) {
+  for (const int ranks : {2, 3, 4, 8}) {
+    const TokenLine line = line_of(16 * ranks, Pattern::full(), ranks, Layout::zigzag);
+    const auto [forward, backward] = makespan(line, 0.75);
+    EXPECT_EQ(forward, ranks);          // one after the other it would be ranks + 0.75 (ranks - 1)
+    EXPECT_EQ(backward, ranks + 0.75);  // only the way home of the last sums is seen
+  }
+}
+
+TEST(RingCost, SlowTransfersHideTheWorkInstead) {
+  const TokenLine line = line_of(64, Pattern::full(), 4, Layout::zigzag);
+  const auto [forward, backward] = makespan(line, 2);
+  EXPECT_EQ(forward, 3 * 2 + 1);  // each hop lasts as long as its transfer, the last as its work
+  EXPECT_EQ(backward, 3 * 2 + 1 + 2);
+}
+
+// Relative errors of out, lse, dq, dk, dv against f64.
+std::array<double, 5> errors(int ranks, const TokenLine& unsplit, const AttentionCase& problem) {
+  const auto exact = test::dense_attention<double>(problem);
+  const TokenLine line = unsplit.split(ranks, Layout::zigzag);
+  test::AttentionResult<float> got;
+  run_ranks(ranks, [&](Communicator& ring) {
+    const auto kernel = make_host_kernel();
+    auto run = test::run_ring(ring, *kernel, line, problem);
+    if (ring.rank() == 0) got = std::move(run.result);
+  });
+  const auto relative = [](const std::vector<float>& a, const std::vector<double>& b) {
+    double difference = 0, norm = 0;
+    for (std::size_t i = 0; i < b.size(); ++i) {
+      difference += (a[i] - b[i]) * (a[i] - b[i]);
+      norm += b[i] * b[i];
+    }
+    return std::sqrt(difference / norm);
+  };
+  return {relative(got.out, exact.out), relative(got.lse, exact.lse), relative(got.dq, exact.dq),
+          relative(got.dk, exact.dk), relative(got.dv, exact.dv)};
+}
+
+TEST(RingCost, RoundingStaysFlatFromTwoRanksToSixtyFour) {
+  const TokenLine line{"", 1, 512, Pattern::full(), {}, {}, {}};
+  const AttentionCase problem = test::problem_of(line, 1, 1, 16, 5);
+  const auto two = errors(2, line, problem), many = errors(64, line, problem);
+  const char* names[] = {"out", "lse", "dq", "dk", "dv"};
+  for (std::size_t i = 0; i < two.size(); ++i) printf("%s %.3g %.3g\n", names[i], two[i], many[i]);
+}
+
+}  // namespace
+}  // namespace plasmid
