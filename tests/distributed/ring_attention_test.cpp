@@ -17,18 +17,21 @@ using test::TokenLine;
 
 constexpr Layout kLayouts[] = {Layout::contiguous, Layout::zigzag};
 
+using MakeKernel = std::unique_ptr<AttentionKernel> (*)();  // a kernel serves one rank
+
 class RingAttentionTest : public testing::TestWithParam<test::RankSet> {};
 
 // Errors against f64, in units of the error that the same sums have in plain f32 on one rank.
 void expect_equal_to_one_rank(const test::RankSet& ranks, const TokenLine& line, Index heads, Index kv_heads, Index d,
-                              AttentionKernel& kernel) {
+                              MakeKernel make_kernel) {
   const AttentionCase problem = test::problem_of(line, heads, kv_heads, d, 17);
   const AttentionResult<double> exact = test::dense_attention<double>(problem);
   const AttentionResult<float> single = test::dense_attention<float>(problem);
   for (const Layout layout : kLayouts) {
     const TokenLine split = line.split(ranks.size, layout);
     on_ranks(ranks, [&](Communicator& ring) {
-      const RingRun run = test::run_ring(ring, kernel, split, problem);
+      const auto kernel = make_kernel();
+      const RingRun run = test::run_ring(ring, *kernel, split, problem);
       if (ring.rank() > 0 && ranks.backend == test::Backend::threads) return;
       test::expect_close(run.result, exact, single, 4, line.name + (layout == Layout::zigzag ? " zigzag" : ""));
     });
@@ -36,23 +39,22 @@ void expect_equal_to_one_rank(const test::RankSet& ranks, const TokenLine& line,
 }
 
 TEST_P(RingAttentionTest, EqualsOneRankForEveryLine) {
-  const auto kernel = make_host_kernel();
-  for (const TokenLine& line : test::token_lines()) expect_equal_to_one_rank(GetParam(), line, 2, 2, 16, *kernel);
+  for (const TokenLine& line : test::token_lines())
+    expect_equal_to_one_rank(GetParam(), line, 2, 2, 16, make_host_kernel);
 }
 
 TEST_P(RingAttentionTest, EqualsOneRankWithGroupedQueries) {
-  const auto kernel = make_host_kernel();
-  for (const TokenLine& line : test::token_lines()) expect_equal_to_one_rank(GetParam(), line, 6, 2, 8, *kernel);
+  for (const TokenLine& line : test::token_lines())
+    expect_equal_to_one_rank(GetParam(), line, 6, 2, 8, make_host_kernel);
 }
 
 TEST_P(RingAttentionTest, EqualsOneRankWithTheReferenceKernel) {
-  const auto kernel = make_reference_kernel();
-  for (const TokenLine& line : test::token_lines()) expect_equal_to_one_rank(GetParam(), line, 2, 1, 4, *kernel);
+  for (const TokenLine& line : test::token_lines())
+    expect_equal_to_one_rank(GetParam(), line, 2, 1, 4, make_reference_kernel);
 }
 
 TEST_P(RingAttentionTest, EqualsTheReferenceNumbers) {
   PLASMID_SKIP_WITHOUT_REFERENCE();
-  const auto kernel = make_host_kernel();
   for (const char* name : {"full", "causal", "causal_odd", "window_causal", "window_both", "grouped_causal",
                            "documents", "empty_rows", "large_scores"}) {
     const test::ReferenceAttention reference = test::read_reference_attention(name);
@@ -60,6 +62,7 @@ TEST_P(RingAttentionTest, EqualsTheReferenceNumbers) {
     for (const Layout layout : kLayouts) {
       const TokenLine split = reference.line.split(GetParam().size, layout);
       on_ranks(GetParam(), [&](Communicator& ring) {
+        const auto kernel = make_host_kernel();
         const RingRun run = test::run_ring(ring, *kernel, split, reference.problem);
         if (ring.rank() > 0 && GetParam().backend == test::Backend::threads) return;
         test::expect_close(run.result, reference.result, plain, 4, name);
@@ -84,10 +87,10 @@ TEST(RingAttentionReference, MasksAreThoseOfTheFiles) {
 }
 
 TEST_P(RingAttentionTest, RepeatsToTheBit) {
-  const auto kernel = make_host_kernel();
   const TokenLine line = TokenLine{"", 1, 90, Pattern::causal(), {}, {}, {}}.split(GetParam().size, Layout::zigzag);
   const AttentionCase problem = test::problem_of(line, 2, 1, 16, 3);
   on_ranks(GetParam(), [&](Communicator& ring) {
+    const auto kernel = make_host_kernel();
     const auto a = test::run_ring(ring, *kernel, line, problem).result;
     const auto b = test::run_ring(ring, *kernel, line, problem).result;
     ASSERT_EQ(a.out, b.out);

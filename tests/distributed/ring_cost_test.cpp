@@ -77,8 +77,6 @@ TEST(RingCost, ScratchDoesNotGrowWithTheRing) {
     EXPECT_LE(peak, bound);
     EXPECT_LE(static_cast<double>(bound), 1.1 * static_cast<double>(peak));
   }
-  // The same line over twice the ranks: half the bytes.
-  EXPECT_LE(static_cast<double>(peak_and_bound(8, 64).first), 0.55 * static_cast<double>(peak_and_bound(4, 128).first));
 }
 
 TEST(RingCost, ChunkBuffersAreTwoForKeysAndThreeForGradients) {
@@ -94,6 +92,24 @@ TEST(RingCost, ChunkBuffersAreTwoForKeysAndThreeForGradients) {
     shard.backward(attention, plan);
     EXPECT_EQ(shard.scratch.peak_bytes(), 5 * chunk + delta);
   });
+}
+
+// Documents of very different lengths, where the way home of the gradients and the next hop ask for the same buffer.
+TEST(RingCost, IrregularDocumentsNeedNoFurtherBuffer) {
+  for (const auto& documents :
+       {std::vector<Index>{0, 40, 64, 230, 240, 512}, {0, 1, 130, 131, 500, 512}, {0, 300, 512}})
+    for (const Layout layout : {Layout::contiguous, Layout::zigzag}) {
+      const TokenLine line = TokenLine{"", 1, 512, Pattern::full(), documents, {}, {}}.split(8, layout);
+      run_ranks(8, [&](Communicator& ring) {
+        test::IdleKernel kernel([] {});
+        RingAttention attention(ring, kernel, line.pattern);
+        Shard shard(line, ring.rank());
+        const RingPlan plan = attention.plan(shard.map);
+        shard.forward(attention, plan);
+        shard.backward(attention, plan);
+        EXPECT_LE(shard.scratch.peak_bytes(), attention.scratch_bytes(64, kHeads, kKvHeads, kWidth));
+      });
+    }
 }
 
 TEST(RingCost, ARingOfOneNeitherCopiesNorSends) {
@@ -176,8 +192,12 @@ TEST(RingCost, SlowTransfersHideTheWorkInstead) {
   EXPECT_EQ(backward, 3 * 2 + 1 + 2);
 }
 
-// Relative errors of out, lse, dq, dk, dv against f64.
-std::array<double, 5> errors(int ranks, const TokenLine& unsplit, const AttentionCase& problem) {
+struct RelativeErrors {
+  double out, lse, dq, dk, dv;
+};
+
+// Against f64; also held to the bar that every ring has to meet.
+RelativeErrors errors_over(int ranks, const TokenLine& unsplit, const AttentionCase& problem) {
   const auto exact = test::dense_attention<double>(problem);
   const TokenLine line = unsplit.split(ranks, Layout::zigzag);
   test::AttentionResult<float> got;
@@ -186,10 +206,11 @@ std::array<double, 5> errors(int ranks, const TokenLine& unsplit, const Attentio
     auto run = test::run_ring(ring, *kernel, line, problem);
     if (ring.rank() == 0) got = std::move(run.result);
   });
+  test::expect_close(got, exact, test::dense_attention<float>(problem), 4, std::to_string(ranks) + " ranks");
   const auto relative = [](const std::vector<float>& a, const std::vector<double>& b) {
     double difference = 0, norm = 0;
     for (std::size_t i = 0; i < b.size(); ++i) {
-      difference += (a[i] - b[i]) * (a[i] - b[i]);
+      difference += std::pow(static_cast<double>(a[i]) - b[i], 2);
       norm += b[i] * b[i];
     }
     return std::sqrt(difference / norm);
@@ -198,12 +219,25 @@ std::array<double, 5> errors(int ranks, const TokenLine& unsplit, const Attentio
           relative(got.dk, exact.dk), relative(got.dv, exact.dv)};
 }
 
-TEST(RingCost, RoundingStaysFlatFromTwoRanksToSixtyFour) {
+// Each hop rounds the running values once in f32: independent errors of u / sqrt(3) that grow as the root of the hops.
+// lse enters the exponent of the gradients, so its absolute error is a relative one of theirs.
+TEST(RingCost, RoundingAtSixtyFourRanksIsThatOfF32Sums) {
+  constexpr int few = 2, many = 64;
   const TokenLine line{"", 1, 512, Pattern::full(), {}, {}, {}};
   const AttentionCase problem = test::problem_of(line, 1, 1, 16, 5);
-  const auto two = errors(2, line, problem), many = errors(64, line, problem);
-  const char* names[] = {"out", "lse", "dq", "dk", "dv"};
-  for (std::size_t i = 0; i < two.size(); ++i) printf("%s %.3g %.3g\n", names[i], two[i], many[i]);
+  const RelativeErrors a = errors_over(few, line, problem), b = errors_over(many, line, problem);
+  const double hop = std::pow(2.0, -24) / std::sqrt(3.0) * std::sqrt(double{many}), lse = std::log(512.0) + 1;
+  EXPECT_LE(b.lse, std::hypot(a.lse, hop));
+  EXPECT_LE(b.out, std::hypot(a.out, hop * lse));
+  EXPECT_LE(b.dq, std::hypot(a.dq, hop * lse));
+  EXPECT_LE(b.dk, std::hypot(a.dk, hop * lse));
+  EXPECT_LE(b.dv, std::hypot(a.dv, hop * lse));
+  for (const auto& [name, error] : {std::pair{"out", b.out / a.out},
+                                    {"lse", b.lse / a.lse},
+                                    {"dq", b.dq / a.dq},
+                                    {"dk", b.dk / a.dk},
+                                    {"dv", b.dv / a.dv}})
+    testing::Test::RecordProperty(std::string("growth_") + name, std::to_string(error));
 }
 
 }  // namespace
