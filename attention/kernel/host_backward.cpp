@@ -207,6 +207,12 @@ void BackwardTile(const HostCall& call, const RowBlock& block, std::span<const S
   for (Index first = 0; first < strips; first += kGroup) {
     const Range group{first, std::min(first + kGroup, strips)};
     for (Index s = group.begin; s < group.end; ++s) {
+      if (t + 1 < block.tiles.end) {
+        prefetch_keys(call, call.k, block.kv_head, t + 1, s, strips);
+        prefetch_keys(call, call.v, block.kv_head, t + 1, s, strips);
+      }
+      prefetch_keys(call, call.dk, block.kv_head, t, s, strips);
+      prefetch_keys(call, call.dv, block.kv_head, t, s, strips);
       const StripMask& mask = masks[static_cast<std::size_t>(s)];
       const auto& state = tile.state[static_cast<std::size_t>(s)];
       std::array<KeyRun, kMaxPanels> storage;

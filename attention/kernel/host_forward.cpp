@@ -153,6 +153,10 @@ void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Pr
     pack_key_panels(scratch.keys, d, scratch.key_panels);
     copy_keys(call, call.v, block.kv_head, t, scratch.values);
     for (Index s = 0; s < strips; ++s) {
+      if (t + 1 < block.tiles.end) {
+        prefetch_keys(call, call.k, block.kv_head, t + 1, s, strips);
+        prefetch_keys(call, call.v, block.kv_head, t + 1, s, strips);
+      }
       const StripMask& mask = masks[static_cast<std::size_t>(s)];
       const auto& state = tile.state[static_cast<std::size_t>(s)];
       std::array<KeyRun, kMaxPanels> storage;

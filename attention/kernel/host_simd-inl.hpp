@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "attention/kernel/host_blocks.hpp"
 
@@ -108,6 +109,21 @@ inline void transpose_strip(const float* from, const LanePanels& panels, Index f
   for (Index j = 0; j < panels.count(); ++j)
     transpose(from + panels.offset(j) + first * panels.width(j), panels.width(j), kStrip, panels.channels(j),
               to + j * kStrip * kStrip, kStrip);
+}
+
+// Asks for part `part` of `parts` of a tile's rows, to be in the second-level cache when their turn comes: rows lie far
+// apart in a projection's output, where the machine's own prefetching does not follow.
+// Always inlined: GCC drops calls of functions that only prefetch.
+template <class Float>
+HWY_INLINE void prefetch_keys(const HostCall& call, const Rows<Float>& rows, Index kv_head, Index key_tile, Index part,
+                              Index parts) {
+  constexpr Index kLine = 16;
+  const Index first = key_tile * kTileKeys, count = std::min(kTileKeys, call.extent.keys - first);
+  for (Index r = count * part / parts; r < count * (part + 1) / parts; ++r) {
+    const float* row = rows.at(first + r, kv_head);
+    for (Index c = 0; c < call.extent.d; c += kLine) __builtin_prefetch(row + c, !std::is_const_v<Float>, 2);
+    __builtin_prefetch(row + call.extent.d - 1, !std::is_const_v<Float>, 2);
+  }
 }
 
 // One tile of keys (or values) as [kTileKeys][d]. Keys that do not exist or do not count are zero, so that whatever
