@@ -1,0 +1,117 @@
+// Whole language models with their sequence sharded over ranks, against numbers that PyTorch computed in f64: on
+// threads, and under mpirun with --mpi. Gradients are summed over the ranks and divided once.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "parallel/mesh/process_mesh.hpp"
+#include "tests/support/local_line.hpp"
+#include "tests/support/model_run.hpp"
+#include "tests/support/ranks.hpp"
+#include "tests/support/reference.hpp"
+
+namespace plasmid::test {
+namespace {
+
+constexpr double kTolerance = 2e-5;  // as on one rank: sharding must not cost accuracy
+
+// The whole store's gradients, and the loss, summed over `group`.
+ModelRun::Loss sum_over(Communicator& group, ModelRun& run, ModelRun::Loss loss) {
+  Stream stream;
+  group.all_reduce(view_of(run.store().gradients()), Reduce::sum, stream).wait(stream);
+  group.all_reduce(view_of(std::span(&loss.sum, 1)), Reduce::sum, stream).wait(stream);
+  group.all_reduce(view_of(std::span(&loss.counted, 1)), Reduce::sum, stream).wait(stream);
+  return loss;
+}
+
+void expect_window_parity(const std::filesystem::path& folder, Communicator& ring, Layout layout, Recompute recompute) {
+  SCOPED_TRACE(folder.string() + ", rank " + std::to_string(ring.rank()) + " of " + std::to_string(ring.size()));
+  const ModelReference reference(folder);
+  const auto length = static_cast<Index>(reference.tokens.size());
+  const LocalLine line({length}, make_shards(1, length, ring.size(), layout), ring.rank());
+  const auto tokens = line.part_of(std::span(reference.tokens)), labels = line.part_of(std::span(reference.labels));
+  ModelRun run(folder / "model", ring, recompute);
+
+  const Index vocabulary = run.model().shape().vocabulary;
+  const auto logits = run.logits(line.map(), tokens);
+  EXPECT_LE(relative_error(logits, line.part_of(std::span(reference.logits), vocabulary)), kTolerance);
+  const auto loss = sum_over(ring, run, run.step(line.map(), tokens, labels, 1 / static_cast<double>(length)));
+  EXPECT_EQ(loss.counted, length);
+  EXPECT_NEAR(loss.sum / static_cast<double>(length), reference.loss, kTolerance * reference.loss);
+  for (const ParameterPtr& parameter : run.store().parameters())
+    EXPECT_LE(relative_error(run.store().gradient(*parameter).flat<float>(), reference.gradients.at(parameter->name)),
+              kTolerance)
+        << parameter->name;
+}
+
+class ModelParityOnRanks : public testing::TestWithParam<RankSet> {};
+
+TEST_P(ModelParityOnRanks, OwnReferences) {
+  on_ranks(GetParam(), [](Communicator& ring) {
+    for (const auto& folder : own_model_references())
+      for (const Layout layout : {Layout::zigzag, Layout::contiguous})
+        for (const Recompute recompute : {Recompute::none, Recompute::core, Recompute::all})
+          expect_window_parity(folder, ring, layout, recompute);
+  });
+}
+
+TEST_P(ModelParityOnRanks, SharedReferences) {
+  PLASMID_SKIP_WITHOUT_REFERENCE();
+  on_ranks(GetParam(), [](Communicator& ring) {
+    for (const auto& folder : shared_model_references())
+      expect_window_parity(folder, ring, Layout::zigzag, Recompute::none);
+  });
+}
+
+PLASMID_INSTANTIATE_ON_RANKS(ModelParityOnRanks, rank_sets());
+
+// Two windows over dp x cp ranks against the first step of the reference's trajectory.
+void expect_first_step(const std::filesystem::path& folder, Communicator& world, int dp) {
+  SCOPED_TRACE(folder.string());
+  ProcessMesh mesh(world, {.dp = dp, .cp = world.size() / dp});
+  const nlohmann::json meta = nlohmann::json::parse(std::ifstream(folder / "meta.json"));
+  const nlohmann::json trajectory = nlohmann::json::parse(std::ifstream(folder / "trajectory.json"));
+  std::ifstream file(folder / "tokens.bin", std::ios::binary);
+  const std::vector<unsigned char> bytes{std::istreambuf_iterator<char>(file), {}};
+  const Index length = meta.at("window"), windows = 2 / dp, first = mesh.coordinate(axes::dp) * windows * length;
+
+  Communicator& ring = mesh.along(axes::cp);
+  const LocalLine line(std::vector<Index>(static_cast<std::size_t>(windows), length),
+                       make_shards(windows, length, ring.size(), Layout::zigzag), ring.rank());
+  std::vector<std::int32_t> tokens, labels;
+  for (const Index token : line.global()) {
+    tokens.push_back(bytes[static_cast<std::size_t>(first + token)]);
+    labels.push_back(bytes[static_cast<std::size_t>(first + token) + 1]);
+  }
+  ModelRun run(folder / "model", ring);
+  const double counted = 2 * static_cast<double>(length);
+  const auto loss = sum_over(mesh.along(axes::tokens), run, run.step(line.map(), tokens, labels, 1 / counted));
+  EXPECT_EQ(static_cast<double>(loss.counted), counted);
+  const double want = trajectory["float64"]["loss"][0], want_norm = trajectory["float64"]["grad_norm"][0];
+  EXPECT_NEAR(loss.sum / counted, want, 1e-5 * want);
+  double squares = 0;
+  for (const float gradient : run.store().gradients()) squares += static_cast<double>(gradient) * gradient;
+  EXPECT_NEAR(std::sqrt(squares), want_norm, kTolerance * want_norm);
+}
+
+TEST(ModelParityOnMesh, FirstStepOfTheTrajectory) {
+  PLASMID_SKIP_WITHOUT_REFERENCE();
+  const auto run = [](Communicator& world, int dp) {
+    for (const auto& folder : shared_model_references()) expect_first_step(folder, world, dp);
+  };
+  if (mpi_world()) {
+    on_ranks(rank_sets().front(), [&](Communicator& world) {
+      for (const int dp : {1, 2})
+        if (world.size() % dp == 0) run(world, dp);
+    });
+    return;
+  }
+  for (const auto& [ranks, dp] : {std::pair{1, 1}, {2, 1}, {2, 2}, {3, 1}, {4, 2}})
+    run_ranks(ranks, [&, dp = dp](Communicator& world) { run(world, dp); });
+}
+
+}  // namespace
+}  // namespace plasmid::test
