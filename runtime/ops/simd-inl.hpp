@@ -6,6 +6,7 @@
 #define PLASMID_RUNTIME_OPS_SIMD_INL
 #endif
 
+#include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
 #include <cstring>
