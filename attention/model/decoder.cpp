@@ -129,9 +129,11 @@ void DecoderModel::logits(Context& context, ConstView tokens, View logits) {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_language_model(const ModelShape& given, Communicator& ring, Recompute recompute) {
+std::unique_ptr<LanguageModel> make_language_model(const ModelShape& given, Communicator& ring, const Pattern& pattern,
+                                                   Recompute recompute) {
+  PLASMID_CHECK(pattern.right == 0) << "a decoder that sees " << pattern.right << " later tokens";
   const ModelShape shape = complete(given);
-  DecoderParts parts = definition_of(shape.family).build(shape, make_attention_group(ring, Pattern::causal()));
+  DecoderParts parts = definition_of(shape.family).build(shape, make_attention_group(ring, pattern));
   if (recompute != Recompute::none) {
     const Keep level = recompute == Recompute::core ? Keep::core : Keep::nothing;
     for (auto& block : parts.blocks) block = std::make_unique<Checkpointed>(std::move(block), level);

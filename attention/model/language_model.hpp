@@ -40,8 +40,10 @@ class LanguageModel : public Module {
 // What each block forms again in backward rather than keeps.
 enum class Recompute : std::uint8_t { none, core /* all but attention's (out, lse) */, all };
 
-// `ring` is borrowed: the ranks that share each sequence; attention runs over it.
+// `ring` is borrowed: the ranks that share each sequence; attention runs over it. The pattern lets no query see a later
+// key.
 std::unique_ptr<LanguageModel> make_language_model(const ModelShape&, Communicator& ring,
+                                                   const Pattern& pattern = Pattern::causal(),
                                                    Recompute recompute = Recompute::none);
 
 // A Hugging Face directory of either family: config.json, and model.safetensors or an index with shards. Parameter

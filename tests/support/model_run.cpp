@@ -42,12 +42,12 @@ std::vector<std::filesystem::path> own_model_references() {
 std::vector<std::filesystem::path> shared_model_references() { return both_families(reference_folder()); }
 
 ModelRun::ModelRun(const std::filesystem::path& directory, Communicator& ring, Recompute recompute)
-    : model_(make_language_model(read_shape(directory), ring, recompute)), store_(*model_, pool_) {
+    : model_(make_language_model(read_shape(directory), ring, Pattern::causal(), recompute)), store_(*model_, pool_) {
   load_weights(directory, store_);
 }
 
 ModelRun::ModelRun(const ModelShape& shape, std::uint64_t seed, Communicator& ring, Recompute recompute)
-    : model_(make_language_model(shape, ring, recompute)), store_(*model_, pool_) {
+    : model_(make_language_model(shape, ring, Pattern::causal(), recompute)), store_(*model_, pool_) {
   store_.initialize(seed);
 }
 

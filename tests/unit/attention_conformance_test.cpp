@@ -81,7 +81,7 @@ TEST(AttentionConformance, LanguageModels) {
     for (const Recompute recompute : {Recompute::none, Recompute::core, Recompute::all}) {
       ModelShape shape{.family = family, .layers = 2, .width = kWidth, .heads = 4, .positions = 32, .vocabulary = 19};
       if (family == Family::llama) shape.kv_heads = 2, shape.tied_head = false;
-      const auto model = make_language_model(shape, *self, recompute);
+      const auto model = make_language_model(shape, *self, Pattern::causal(), recompute);
       EXPECT_EQ(check_conformance(*model, options), std::vector<std::string>{})
           << "family " << static_cast<int>(family) << ", recompute " << static_cast<int>(recompute);
     }
