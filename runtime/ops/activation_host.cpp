@@ -13,6 +13,8 @@ HWY_BEFORE_NAMESPACE();
 namespace plasmid::ops {
 namespace HWY_NAMESPACE {
 
+// Products that are added say so (MulAdd): the compiler is then not free to fuse them in one place and not in another,
+// and an element keeps its bits wherever the team's split puts it.
 HWY_INLINE V set(double value) { return hn::Set(D(), static_cast<float>(value)); }
 
 struct Curve {  // a function of x that rises from 0 to 1, how far it still has to go, and its slope
@@ -44,7 +46,7 @@ HWY_INLINE Curve normal_curve(V x) {
   const V t = hn::Div(set(1), hn::MulAdd(hn::Abs(x), set(0.35355339059327373), set(1)));
   V p = set(kErfc[0]);
   for (int i = 1; i < 11; ++i) p = hn::MulAdd(p, t, set(kErfc[i]));
-  const V tail = hn::Mul(set(0.5), hn::Mul(e, p)), body = hn::Sub(set(1), tail);
+  const V half = hn::Mul(set(0.5), e), tail = hn::Mul(half, p), body = hn::NegMulAdd(half, p, set(1));
   const auto negative = hn::Lt(x, set(0));
   return {hn::IfThenElse(negative, tail, body), hn::IfThenElse(negative, body, tail),
           hn::Mul(e, set(0.3989422804014327))};
@@ -64,9 +66,8 @@ HWY_INLINE void curve_backward(const float* x, const float* dy, Index width, Wri
   for_each_vector(width, [&](Index c, Index n) HWY_ATTR {
     const V v = load(x + c, n);
     const Curve at = curve(v);
-    V result = hn::Mul(load(dy + c, n), hn::MulAdd(v, at.slope, at.value));
-    if (write == Write::accumulate) result = hn::Add(result, load(dx + c, n));
-    store(result, dx + c, n);
+    const V before = write == Write::accumulate ? load(dx + c, n) : hn::Zero(D());
+    store(hn::MulAdd(load(dy + c, n), hn::MulAdd(v, at.slope, at.value), before), dx + c, n);
   });
 }
 

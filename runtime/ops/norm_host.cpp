@@ -85,10 +85,9 @@ HWY_INLINE void backward_row(const NormBackward& a, Index t, float* dgain, float
   const V mean_h = hn::Mul(hn::SumOfLanes(d, sum_h), scale), mean_hn = hn::Mul(hn::SumOfLanes(d, sum_hn), scale);
   float* const dx = a.dx[t];
   for_each_vector(width, [&](Index c, Index n) HWY_ATTR {
-    const V h = hn::Mul(load(dy + c, n), load(a.gain + c, n));
-    V result = hn::Mul(rstd, hn::NegMulAdd(normal(c, n), mean_hn, hn::Sub(h, mean_h)));
-    if (a.write == Write::accumulate) result = hn::Add(result, load(dx + c, n));
-    store(result, dx + c, n);
+    const V before = a.write == Write::accumulate ? load(dx + c, n) : hn::Zero(d);
+    const V from_mean = hn::MulSub(load(dy + c, n), load(a.gain + c, n), mean_h);
+    store(hn::MulAdd(rstd, hn::NegMulAdd(normal(c, n), mean_hn, from_mean), before), dx + c, n);
   });
 }
 

@@ -89,6 +89,30 @@ TEST(Gelu, HeedsWriteAliasesAndEveryLength) {
     }
 }
 
+// What a team does to one tensor: any element may fall into a vector or into a tail.
+TEST(Gelu, BitsOfAnElementDoNotDependOnItsPlace) {
+  Stream stream;
+  constexpr Index kCount = 70;
+  const Padded x = Padded::normal({kCount}, 1), dy = Padded::normal({kCount}, 2), before = Padded::normal({kCount}, 3);
+  for (const Gelu kind : {Gelu::tanh, Gelu::erf})
+    for (const Write write : {Write::overwrite, Write::accumulate}) {
+      Padded y({kCount}), dx = before;
+      ops::gelu_forward(x.view(), kind, y.view(), stream);
+      ops::gelu_backward(x.view(), kind, dy.view(), write, dx.view(), stream);
+      for (Index begin = 0; begin < kCount; ++begin)
+        for (Index end = begin + 1; end <= kCount; ++end) {
+          Padded part({kCount}), dpart = before;
+          ops::gelu_forward(x.view().slice(0, begin, end), kind, part.view().slice(0, begin, end), stream);
+          ops::gelu_backward(x.view().slice(0, begin, end), kind, dy.view().slice(0, begin, end), write,
+                             dpart.view().slice(0, begin, end), stream);
+          for (Index i = begin; i < end; ++i) {
+            ASSERT_EQ(part.at(i), y.at(i)) << i << " in [" << begin << ", " << end << ")";
+            ASSERT_EQ(dpart.at(i), dx.at(i)) << i << " in [" << begin << ", " << end << ")";
+          }
+        }
+    }
+}
+
 TEST(Gelu, DefinitionOfBackwardIsTheSlopeOfForward) {
   const Padded x = test::on_grid(Padded::normal({50}, 1, 0, 0, 2)), dy = Padded::normal({50}, 2),
                v = test::signs({50}, 3);
