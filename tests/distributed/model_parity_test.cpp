@@ -2,11 +2,13 @@
 // threads, and under mpirun with --mpi. Gradients are summed over the ranks and divided once.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "parallel/comm/self.hpp"
 #include "parallel/mesh/process_mesh.hpp"
 #include "tests/support/local_line.hpp"
 #include "tests/support/model_run.hpp"
@@ -67,6 +69,49 @@ TEST_P(ModelParityOnRanks, SharedReferences) {
 }
 
 PLASMID_INSTANTIATE_ON_RANKS(ModelParityOnRanks, rank_sets());
+
+// What a line of odd lengths, padding and ranks without tokens gives on `ring` is what one rank makes of it.
+void expect_equals_one_rank(Communicator& ring, Family family, const std::vector<Index>& documents,
+                            const std::vector<std::uint8_t>& key_valid) {
+  ModelShape shape{.family = family, .layers = 2, .width = 24, .heads = 3, .positions = 64, .vocabulary = 17};
+  shape.tied_head = family == Family::gpt2;
+  const Index length = std::accumulate(documents.begin(), documents.end(), Index{0});
+  std::vector<std::int32_t> tokens, labels;
+  for (Index i = 0; i < length; ++i) {
+    tokens.push_back(static_cast<std::int32_t>((i * i + 3 * i) % 17));
+    labels.push_back(i % 5 == 4 ? -1 : static_cast<std::int32_t>(7 * i % 17));
+  }
+  const auto run_on = [&](ModelRun& run, Communicator& group) {
+    const LocalLine line(documents, make_shards(1, length, group.size(), Layout::zigzag), group.rank(), key_valid);
+    for (float& weight : run.store().weights()) weight *= 5;  // attention far from uniform
+    const auto loss = run.step(line.map(), line.part_of(std::span<const std::int32_t>(tokens)),
+                               line.part_of(std::span<const std::int32_t>(labels)), 1.0);
+    return sum_over(group, run, loss);
+  };
+  const auto self = make_self_communicator();
+  ModelRun alone(shape, 3, *self), sharded(shape, 3, ring);
+  const auto want = run_on(alone, *self), got = run_on(sharded, ring);
+  EXPECT_EQ(got.counted, want.counted);
+  EXPECT_NEAR(got.sum, want.sum, kTolerance * want.sum);
+  const std::vector<double> gradients(alone.store().gradients().begin(), alone.store().gradients().end());
+  EXPECT_LE(relative_error(sharded.store().gradients(), gradients), kTolerance)
+      << length << " tokens, rank " << ring.rank() << " of " << ring.size();
+}
+
+TEST_P(ModelParityOnRanks, AwkwardLines) {
+  on_ranks(GetParam(), [](Communicator& ring) {
+    std::vector<std::uint8_t> padded(41, 1), empty_rows(41, 1);
+    std::fill(padded.begin() + 23, padded.end(), std::uint8_t{0});
+    std::fill_n(empty_rows.begin(), 9, std::uint8_t{0});
+    for (const Family family : {Family::gpt2, Family::llama}) {
+      expect_equals_one_rank(ring, family, {3}, {});
+      expect_equals_one_rank(ring, family, {41}, {});
+      expect_equals_one_rank(ring, family, {1, 1, 30, 2, 7}, {});
+      expect_equals_one_rank(ring, family, {41}, padded);
+      expect_equals_one_rank(ring, family, {41}, empty_rows);
+    }
+  });
+}
 
 // Two windows over dp x cp ranks against the first step of the reference's trajectory.
 void expect_first_step(const std::filesystem::path& folder, Communicator& world, int dp) {

@@ -1,0 +1,87 @@
+// Defaults and refusals of model shapes, and the weights that a fresh model starts from.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "attention/model/language_model.hpp"
+#include "parallel/comm/self.hpp"
+#include "tests/support/expect_error.hpp"
+#include "tests/support/model_run.hpp"
+
+namespace plasmid::test {
+namespace {
+
+ModelShape small(Family family) {
+  return {.family = family, .layers = 2, .width = 48, .heads = 4, .positions = 64, .vocabulary = 31};
+}
+
+TEST(ModelShape, TakesTheFamilysDefaults) {
+  const ModelShape gpt2 = complete(small(Family::gpt2));
+  EXPECT_EQ(gpt2.kv_heads, 4);
+  EXPECT_EQ(gpt2.mlp_width, 192);
+  const ModelShape llama = complete(small(Family::llama));
+  EXPECT_EQ(llama.kv_heads, 4);
+  EXPECT_EQ(llama.mlp_width, 128);  // 8/3 of 48
+  ModelShape odd = small(Family::llama);
+  odd.width = 56;
+  EXPECT_EQ(complete(odd).mlp_width, 160);  // 149.33, up to a multiple of 32
+  EXPECT_TRUE(default_tied_head(Family::gpt2));
+  EXPECT_FALSE(default_tied_head(Family::llama));
+}
+
+struct Refusal {
+  Family family;
+  Index ModelShape::*field;
+  Index value;
+  std::vector<std::string> words;
+};
+class RefusedShape : public testing::TestWithParam<Refusal> {};
+
+TEST_P(RefusedShape, NamesFieldAndArithmetic) {
+  ModelShape shape = small(GetParam().family);
+  shape.*(GetParam().field) = GetParam().value;
+  expect_error(ErrorCode::config, GetParam().words, [&] { complete(shape); });
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    , RefusedShape,
+    testing::Values(Refusal{Family::gpt2, &ModelShape::layers, 0, {"model.layers is not given"}},
+                    Refusal{Family::gpt2, &ModelShape::width, -48, {"model.width = -48"}},
+                    Refusal{Family::gpt2, &ModelShape::vocabulary, Index{1} << 31, {"model.vocabulary = 2147483648"}},
+                    Refusal{
+                        Family::gpt2, &ModelShape::heads, 5, {"model.heads = 5", "model.width = 48", "remainder 3"}},
+                    Refusal{Family::llama, &ModelShape::kv_heads, 3, {"model.kv_heads = 3", "model.heads = 4"}},
+                    Refusal{Family::llama, &ModelShape::kv_heads, 8, {"model.kv_heads = 8", "model.heads = 4"}},
+                    Refusal{Family::gpt2, &ModelShape::kv_heads, 2, {"model.kv_heads = 2", "GPT2"}},
+                    Refusal{Family::llama, &ModelShape::heads, 16, {"even head size", "48 / 16 = 3"}},
+                    Refusal{Family::gpt2, &ModelShape::mlp_width, -1, {"model.mlp_width = -1"}}));
+
+double deviation(std::span<const float> values) {
+  double squares = 0;
+  for (const float value : values) squares += static_cast<double>(value) * value;
+  return std::sqrt(squares / static_cast<double>(values.size()));
+}
+
+TEST(InitialWeights, ResidualProjectionsStartSmaller) {
+  const auto self = make_self_communicator();
+  for (const Family family : {Family::gpt2, Family::llama}) {
+    ModelRun run(small(family), 7, *self);
+    for (const ParameterPtr& parameter : run.store().parameters()) {
+      const std::string& name = parameter->name;
+      const auto values = run.store().weight(*parameter).flat<float>();
+      if (parameter->shape.rank == 1) {
+        const float constant = name.ends_with(".bias") ? 0.0f : 1.0f;
+        for (const float value : values) ASSERT_EQ(value, constant) << name;
+        continue;
+      }
+      const bool residual =
+          name.ends_with("c_proj.weight") || name.ends_with("o_proj.weight") || name.ends_with("down_proj.weight");
+      const double want = residual ? 0.02 / std::sqrt(4.0) : 0.02;  // 2 * layers branches
+      // The deviation of n samples is itself off by 1 / sqrt(2n) of it; five times that.
+      EXPECT_NEAR(deviation(values), want, 5 * want / std::sqrt(2 * static_cast<double>(values.size()))) << name;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace plasmid::test
