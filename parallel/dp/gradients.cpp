@@ -32,10 +32,10 @@ std::vector<GradientBucket> gradient_buckets(std::span<const ParameterPtr> param
 }
 
 void reduce_gradients(std::span<float> flat, std::span<const ParameterPtr> parameters, ProcessMesh& mesh,
-                      Stream& stream) {
+                      Stream& stream, Index bucket_bytes) {
   std::array<Pending, 2> in_flight;
   std::size_t next = 0;
-  for (const auto& [range, axes] : gradient_buckets(parameters)) {
+  for (const auto& [range, axes] : gradient_buckets(parameters, bucket_bytes)) {
     PLASMID_CHECK(range.end <= std::ssize(flat)) << "[" << range.begin << ", " << range.end << ") of " << flat.size();
     Communicator& group = mesh.along(axes);
     if (group.size() == 1) continue;

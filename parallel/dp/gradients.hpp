@@ -22,7 +22,8 @@ std::vector<GradientBucket> gradient_buckets(std::span<const ParameterPtr>, Inde
 // over no others. `flat` is the store's gradient buffer, into which Parameter::range points. Collective over the mesh;
 // at most two buckets are in flight, since MPI keeps a copy of each. Nothing is divided: the optimiser divides by the
 // token count once.
-void reduce_gradients(std::span<float> flat, std::span<const ParameterPtr>, ProcessMesh&, Stream&);
+void reduce_gradients(std::span<float> flat, std::span<const ParameterPtr>, ProcessMesh&, Stream&,
+                      Index bucket_bytes = kGradientBucketBytes);
 
 struct LossSums {
   double loss = 0;

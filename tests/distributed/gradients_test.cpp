@@ -48,7 +48,7 @@ class GradientsTest : public testing::TestWithParam<test::RankSet> {};
 float value(int rank, Index place) { return static_cast<float>((rank + 1) * 64 + place % 61); }
 
 TEST_P(GradientsTest, EachParameterIsSummedOverItsOwnAxesOnly) {
-  const Index large = kGradientBucketBytes / 4 + 1000;  // more than one bucket
+  const Index bucket_bytes = 1024, large = 1000;  // four buckets
   const std::vector<ParameterPtr> store = {parameter("tokens", 0, 37, axes::tokens),
                                            parameter("large", 48, 48 + large, axes::tokens),
                                            parameter("all", large + 64, large + 80, axes::dp | axes::cp | axes::tp),
@@ -65,7 +65,7 @@ TEST_P(GradientsTest, EachParameterIsSummedOverItsOwnAxesOnly) {
         std::vector<float> flat(size);
         for (std::size_t i = 0; i < size; ++i) flat[i] = value(world.rank(), static_cast<Index>(i));
         const std::vector<float> before = flat;
-        reduce_gradients(flat, store, mesh, stream);
+        reduce_gradients(flat, store, mesh, stream, bucket_bytes);
         for (const ParameterPtr& p : store) {
           std::vector<std::int32_t> mine = {world.rank()},
                                     ranks(static_cast<std::size_t>(mesh.along(p->partial_over).size()));

@@ -49,6 +49,7 @@ bool take_flag(int& argc, char** argv, const char* flag) {
 int run(int argc, char** argv, [[maybe_unused]] int rank) {
   testing::InitGoogleTest(&argc, argv);  // after MPI: parameterised tests ask for the number of ranks
   GTEST_FLAG_SET(death_test_style, "threadsafe");
+  if (mpi_world() && GTEST_FLAG_GET(filter) == "*") GTEST_FLAG_SET(filter, "*/mpi*:Mpi*");  // the rest needs no peers
   testing::TestEventListeners& listeners = testing::UnitTest::GetInstance()->listeners();
   listeners.Append(new Watchdog(kPatience, rank));
 #ifdef PLASMID_MPI
