@@ -3,6 +3,9 @@
 #include <dnnl.h>
 #include <hwy/targets.h>
 
+#include <algorithm>
+#include <atomic>
+
 namespace plasmid {
 namespace {
 
@@ -29,6 +32,13 @@ Simd widest_of(std::int64_t targets) {
   return widest;
 }
 
+// Highway 1.0.3's SupportedTargets() lets kernels have every target again, so it is asked before a limit and by nobody
+// after one; what is in use is remembered here.
+std::atomic<Simd>& in_use() {
+  static std::atomic<Simd> simd = widest_simd();
+  return simd;
+}
+
 }  // namespace
 
 Simd widest_simd() {
@@ -37,16 +47,17 @@ Simd widest_simd() {
 }
 
 void limit_simd(Simd limit) {
-  widest_simd();  // before anything is disabled
+  in_use() = std::min(limit, widest_simd());
   std::int64_t disabled = 0;
   for (const Level& level : kLevels) {
     if (level.simd > limit) disabled |= level.needs;
-    if (level.simd == limit) dnnl_set_max_cpu_isa(level.dnnl_isa);  // refused once a kernel was made: then it stays
+    if (level.simd == limit) dnnl_set_max_cpu_isa(level.dnnl_isa);  // refused once a product was made: then it stays
   }
   hwy::DisableTargets(disabled);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());  // or kernels already called keep to their choice
 }
 
-Simd simd_in_use() { return widest_of(hwy::SupportedTargets()); }
+Simd simd_in_use() { return in_use(); }
 
 std::string name_of(Simd simd) {
   for (const Level& level : kLevels)

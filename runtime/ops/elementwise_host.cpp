@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstring>
+#include <tuple>
 
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/elementwise.hpp"
@@ -10,17 +11,24 @@ namespace {
 
 constexpr Index kGrain = 16 * 1024;  // elements a thread is worth waking for
 
-// Both tensors as rows of one width.
-template <class T, class A, class B>
-auto paired_rows(const BasicView<A>& a, const BasicView<B>& b) {
-  PLASMID_CHECK(a.shape == b.shape) << to_string(a.shape) << " with " << to_string(b.shape);
-  auto from = flat_rows<T>(a);
-  auto to = flat_rows<T>(b);
-  const auto split = [&](auto& rows, const auto& as) {
-    if (rows.count == 1 && as.count > 1) rows.count = as.count, rows.width = rows.stride = as.width;
+// Tensors of one shape as rows of one width: a contiguous one is cut as the strided ones are.
+template <class T, class First, class... Views>
+auto rows_together(const First& first, const Views&... others) {
+  const auto check = [&](const Shape& shape) {
+    PLASMID_CHECK(shape == first.shape) << to_string(shape) << " with " << to_string(first.shape);
   };
-  split(from, to), split(to, from);
-  return std::pair(from, to);
+  (check(others.shape), ...);
+  std::tuple rows(flat_rows<T>(first), flat_rows<T>(others)...);
+  std::apply(
+      [](auto&... each) {
+        const Index count = std::max({each.count...});
+        const auto cut = [count](auto& whole) {
+          if (whole.count == 1) whole.count = count, whole.width = whole.stride = whole.width / count;
+        };
+        (cut(each), ...);
+      },
+      rows);
+  return rows;
 }
 
 // body(row, begin, end) over all rows and columns, in parts of at least kGrain elements.
@@ -34,8 +42,8 @@ void for_each_part(Index rows, Index width, Body&& body) {
 
 template <class T>
 void copy_rows(ConstView from, View to) {
-  const auto [a, b] = paired_rows<T>(from, to);
-  for_each_part(a.count, a.width, [&](Index r, Index begin, Index end) {
+  const auto [a, b] = rows_together<T>(from, to);
+  for_each_part(a.count, a.width, [&, a = a, b = b](Index r, Index begin, Index end) {
     if (end > begin) std::memmove(b[r] + begin, a[r] + begin, static_cast<std::size_t>(end - begin) * sizeof(T));
   });
 }
@@ -60,9 +68,7 @@ void copy(ConstView from, View to, Stream&) {
 }
 
 void add(ConstView a, ConstView b, View sum, Stream&) {
-  const auto [left, to] = paired_rows<float>(a, sum);
-  const auto [right, also_to] = paired_rows<float>(b, sum);
-  PLASMID_CHECK(left.width == right.width) << "widths " << left.width << " and " << right.width;
+  const auto [left, right, to] = rows_together<float>(a, b, sum);
   for_each_part(to.count, to.width, [&, left = left, right = right, to = to](Index r, Index begin, Index end) {
     for (Index c = begin; c < end; ++c) to[r][c] = left[r][c] + right[r][c];
   });
