@@ -9,7 +9,8 @@
 namespace plasmid {
 namespace {
 
-constexpr Index kLargestConfig = Index{64} << 20;
+constexpr Index kLargestConfig = Index{64} << 20;  // an index of many shards is a few MB
+constexpr int kDeepest = 32;                       // copies and prints of a value recurse
 
 nlohmann::json read_object(const std::filesystem::path& path) {
   const InputFile file(path);
@@ -17,7 +18,12 @@ nlohmann::json read_object(const std::filesystem::path& path) {
     throw Error(ErrorCode::data, path.string() + ": " + std::to_string(file.size()) + " bytes are too many");
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   text.resize(file.read_at(0, std::as_writable_bytes(std::span(text))));
-  nlohmann::json object = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto shallow = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > kDeepest)
+      throw Error(ErrorCode::data, path.string() + ": nested more than " + std::to_string(kDeepest) + " deep");
+    return true;
+  };
+  const nlohmann::json object = nlohmann::json::parse(text, shallow, /*allow_exceptions=*/false);
   if (!object.is_object()) throw Error(ErrorCode::data, path.string() + ": not a JSON object");
   return object;
 }

@@ -31,6 +31,9 @@ struct Muted {
   GradientSink* sink_;
 };
 
+// One at least: a rank without tokens announces the same parameters in the same order as its peers.
+Index tiles_of(Index tokens, Index tile) { return std::max<Index>(1, ceil_div(tokens, tile)); }
+
 }  // namespace
 
 Tiled::Tiled(std::unique_ptr<Module> inner, Index tile) : inner_(std::move(inner)), tile_(tile) {
@@ -59,8 +62,9 @@ SavedPtr Tiled::forward(Context& context, Keep keep, std::span<const ConstView> 
                         const Saved* replay) {
   const auto* earlier = replayed<Tiles>(replay);
   auto saved = std::make_unique<Tiles>();
-  for (Index begin = 0; begin < x[0].dim(0); begin += tile_) {
-    const Range rows{begin, std::min(x[0].dim(0), begin + tile_)};
+  const Index tokens = x[0].dim(0), tiles = tiles_of(tokens, tile_);
+  for (Index tile = 0; tile < tiles; ++tile) {
+    const Range rows{tile * tile_, std::min(tokens, (tile + 1) * tile_)};
     const Saved* past = earlier ? earlier->tiles[saved->tiles.size()].get() : nullptr;
     saved->tiles.push_back(inner_->forward(context, keep, rows_of(x, rows), rows_of(y, rows), past));
   }

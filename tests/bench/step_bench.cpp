@@ -1,12 +1,14 @@
 // One training step of a small GPT-2 on one thread: forward, backward, AdamW; six layers, width 384, six heads, bytes
 // as tokens. FLOPs: 6 for each weight of a matrix product and token, and causal attention counted half, 6 L N^2 C.
 // Prints the rate beside the FMA loop of the same run, the share of each phase, and the peak of the ledger.
-//   bench_step [tokens]...   (4096)
+//   bench_step [avx2 | sse4] [tokens]...   (4096; the widest instructions there are)
 #include <omp.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "attention/model/language_model.hpp"
@@ -109,9 +111,17 @@ void measure(Index tokens) {
 }  // namespace plasmid::bench
 
 int main(int argc, char** argv) {
+  using namespace plasmid;
   omp_set_num_threads(1);
-  std::printf("%s\n", plasmid::name_of(plasmid::simd_in_use()).c_str());
-  for (int i = 1; i < argc; ++i) plasmid::bench::measure(std::atoll(argv[i]));
-  if (argc == 1) plasmid::bench::measure(4096);
+  std::vector<Index> lengths;
+  for (const std::string argument : std::span(argv + 1, static_cast<std::size_t>(argc - 1))) {
+    if (argument == "avx2" || argument == "sse4")
+      limit_simd(argument == "avx2" ? Simd::avx2 : Simd::sse4);
+    else
+      lengths.push_back(std::atoll(argument.c_str()));
+  }
+  if (lengths.empty()) lengths = {4096};
+  std::printf("%s\n", name_of(simd_in_use()).c_str());
+  for (const Index tokens : lengths) bench::measure(tokens);
   return 0;
 }

@@ -156,6 +156,24 @@ TEST_F(HuggingFace, RefusesTensorsThatDoNotFit) {
   refuse({"\"lm_head.weight\" is missing", "[61, 24]"});
 }
 
+TEST_F(HuggingFace, RefusesF16ByName) {
+  use("gpt2_tiny");
+  write_all();
+  const std::string header = R"({"transformer.wte.weight":{"dtype":"F16","shape":[61,24],"data_offsets":[0,2928]}})";
+  std::string bytes(8, '\0');
+  bytes[0] = static_cast<char>(header.size());
+  write_bytes(folder_ / "model.safetensors", bytes + header + std::string(2928, '\0'));
+  expect_error(ErrorCode::data, {"model.safetensors", "transformer.wte.weight", "F16"}, [&] { load(); });
+}
+
+TEST_F(HuggingFace, RefusesDeepJson) {
+  const std::string deep(200000, '[');
+  for (const std::string& text : {"{\"n_layer\":" + deep, "{\"n_layer\":" + deep + std::string(200000, ']') + "}"}) {
+    write_bytes(folder_ / "config.json", text);
+    expect_error(ErrorCode::data, {"config.json", "deep"}, [&] { read_shape(folder_.path()); });
+  }
+}
+
 TEST_F(HuggingFace, RefusesMissingFiles) {
   expect_error(ErrorCode::no_input, {"config.json"}, [&] { read_shape(folder_.path()); });
   use("gpt2_tiny");

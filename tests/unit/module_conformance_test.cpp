@@ -103,6 +103,13 @@ TEST(ModuleConformance, Tiled) {
   }
 }
 
+TEST(ModuleConformance, WithoutTokens) {  // a rank whose part of the sequence is empty
+  const LocalLine line({}, {{}}, 0);
+  Tiled tiled(chain(2), 8);
+  EXPECT_EQ(check_conformance(tiled, {.in = {{{0, kWidth}}}, .tokens = &line.map(), .integer = {}, .sum = {}}),
+            std::vector<std::string>{});
+}
+
 TEST(ModuleConformance, Checkpointed) {
   for (const Keep level : {Keep::nothing, Keep::core}) {
     Checkpointed checkpointed(chain(3), level);
