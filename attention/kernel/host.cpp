@@ -31,7 +31,7 @@ Range live_tiles(const HostCall& call, Range rows) {
 // neighbours in the order seldom add to the same dK and dV.
 void plan_blocks(const HostCall& call, std::vector<RowBlock>& blocks) {
   blocks.clear();
-  const Index rows = call.extent.queries * call.extent.group(), step = block_rows(call.extent);
+  const Index rows = call.extent.queries * call.extent.group(), step = call.block_rows;
   for (Index begin = 0; begin < rows; begin += step) {
     const Range part{begin, std::min(rows, begin + step)}, tiles = live_tiles(call, part);
     if (tiles.size() == 0) continue;
@@ -105,7 +105,7 @@ class HostKernel final : public AttentionKernel {
     const Extents e = check_forward(attend, out, lse);
     HostCall call = open_call(attend, e);
     call.out = rows_of(out), call.lse = rows_of(lse);
-    run(call, attend.poll, forward_block, forward_scratch_floats(e), 0, arena);
+    run(call, cut_forward(e), attend.poll, forward_block, arena);
   }
 
   void backward(const Attend& attend, ConstView lse, ConstView delta, ConstView dout, View dq, View dk, View dv,
@@ -114,24 +114,50 @@ class HostKernel final : public AttentionKernel {
     HostCall call = open_call(attend, e);
     call.lse_in = rows_of(lse), call.delta = rows_of(delta), call.dout = rows_of(dout);
     call.dq = rows_of(dq), call.dk = rows_of(dk), call.dv = rows_of(dv);
-    run(call, attend.poll, backward_block, backward_scratch_floats(e), turn_count(e), arena);
+    run(call, cut_backward(e), attend.poll, backward_block, arena);
   }
 
   Index scratch_bytes(Index queries, Index keys, Index heads, Index kv_heads, Index d) const override {
     const Extents e{queries, keys, heads, kv_heads, d};
-    const Index threads = team_size(e);
-    const auto bytes = [&](Index floats, Index turns) {
-      return arena_bytes({{threads, floats}}) + arena_bytes({{turns}, DType::i32});
-    };
-    return std::max(bytes(forward_scratch_floats(e), 0), bytes(backward_scratch_floats(e), turn_count(e)));
+    return std::max(cut_forward(e).bytes(), cut_backward(e).bytes());
   }
 
  private:
-  static Index turn_count(const Extents& e) { return e.kv_heads * ceil_div(e.keys, kTileKeys); }
+  // Keys are fetched once a block: a block is as large as the second-level cache holds (two tensors of [rows, d] in
+  // forward, five in backward), unless a team would then have too few to share.
+  static constexpr Index kCachedFloats = 196608;
+  struct Cut {
+    Index block_rows = 0, threads = 0, thread_floats = 0, turns = 0;
+    TensorSpec memory_spec() const { return {{threads, thread_floats}}; }
+    TensorSpec turns_spec() const { return {{turns}, DType::i32}; }
+    Index bytes() const { return arena_bytes(memory_spec()) + arena_bytes(turns_spec()); }
+  };
 
-  static Index team_size(const Extents& e) {
-    const Index blocks = ceil_div(e.queries * e.group(), block_rows(e)) * e.kv_heads;
-    return std::clamp<Index>(omp_in_parallel() ? 1 : omp_get_max_threads(), 1, std::max<Index>(1, blocks));
+  static Index available_threads() { return omp_in_parallel() ? 1 : omp_get_max_threads(); }
+
+  static Cut cut(const Extents& e, Index cached_floats, Index blocks) {
+    const Index rows = e.queries * e.group(), granule = 96;
+    const Index cached = cached_floats / std::max<Index>(e.d, 1) / granule * granule;
+    const Index shared = round_up(ceil_div(rows * e.kv_heads, blocks), granule);
+    Cut cut;
+    cut.block_rows = std::clamp(std::min(cached, shared), granule, kMaxBlockRows);
+    cut.threads =
+        std::clamp<Index>(available_threads(), 1, std::max<Index>(1, ceil_div(rows, cut.block_rows) * e.kv_heads));
+    return cut;
+  }
+
+  // Rows' bits do not depend on the blocks, so that these may follow the team: four a thread.
+  static Cut cut_forward(const Extents& e) {
+    Cut result = cut(e, kCachedFloats / 2, 4 * available_threads());
+    result.thread_floats = forward_scratch_floats(e, result.block_rows);
+    return result;
+  }
+  // Sums of dK and dV go block by block: the blocks are the same for every team.
+  static Cut cut_backward(const Extents& e) {
+    Cut result = cut(e, kCachedFloats / 4, 8);
+    result.thread_floats = backward_scratch_floats(e, result.block_rows);
+    result.turns = e.kv_heads * ceil_div(e.keys, kTileKeys);
+    return result;
   }
 
   HostCall open_call(const Attend& attend, const Extents& e) {
@@ -151,26 +177,25 @@ class HostKernel final : public AttentionKernel {
   }
 
   template <class Block>
-  void run(const HostCall& call, const std::function<void()>& poll, Block block, Index floats, Index turns,
-           Arena& arena) {
+  void run(HostCall& call, const Cut& cut, const std::function<void()>& poll, Block block, Arena& arena) {
+    call.block_rows = cut.block_rows;
     plan_blocks(call, blocks_);
     if (blocks_.empty() || (call.mask->tile > 0 && call.mask->tiles.empty())) return;
-    const Index threads = team_size(call.extent);
-    const Buffer memory = arena.take({{threads, floats}}, "scratch.attention");
-    const Buffer turn_buffer = arena.take({{turns}, DType::i32}, "scratch.attention");
+    const Buffer memory = arena.take(cut.memory_spec(), "scratch.attention");
+    const Buffer turns = arena.take(cut.turns_spec(), "scratch.attention");
     Team team;
     team.blocks = &blocks_, team.poll = &poll;
-    team.turns = turn_buffer.view().ptr<std::int32_t>(), team.key_tiles = ceil_div(call.extent.keys, kTileKeys);
-    std::fill_n(team.turns, turns, 0);
+    team.turns = turns.view().ptr<std::int32_t>(), team.key_tiles = ceil_div(call.extent.keys, kTileKeys);
+    std::fill_n(team.turns, cut.turns, 0);
     float* scratch = memory.view().ptr<float>();
-#pragma omp parallel num_threads(static_cast <int>(threads))
+#pragma omp parallel num_threads(static_cast <int>(cut.threads))
     {
       const int thread = omp_get_thread_num();
       Worker worker(team, thread == 0);
       // Taken in order, and a block waits for earlier ones only: whoever waits, the first of them runs.
       for (Index i; (i = team.next.fetch_add(1)) < static_cast<Index>(blocks_.size()) && !team.stop;) {
         worker.start(i);
-        block(call, blocks_[static_cast<std::size_t>(i)], scratch + thread * floats, worker);
+        block(call, blocks_[static_cast<std::size_t>(i)], scratch + thread * cut.thread_floats, worker);
       }
     }
     if (team.failure) std::rethrow_exception(team.failure);

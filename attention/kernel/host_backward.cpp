@@ -27,8 +27,8 @@ struct BackwardScratch {
   float *dk, *dv;                                    // lane panels of one tile's keys
   float *weights, *dscores;                          // [kGroup][kTileKeys][kStrip]: P, dS
 
-  BackwardScratch(Carver& carver, const Extents& e) {
-    const Index rows = block_rows(e), tile = kTileKeys * e.d;
+  BackwardScratch(Carver& carver, const Extents& e, Index rows) {
+    const Index tile = kTileKeys * e.d;
     q = carver.floats(rows * e.d), dout = carver.floats(rows * e.d), dq = carver.floats(rows * e.d);
     q_rows = carver.floats(LanePanels{e.d, rows}.floats()), dout_rows = carver.floats(LanePanels{e.d, rows}.floats());
     lse = carver.floats(rows), delta = carver.floats(rows);
@@ -42,7 +42,7 @@ struct BackwardScratch {
 
 inline void pack_rows(const HostCall& call, const RowBlock& block, Index strips, const BackwardScratch& scratch) {
   const Index d = call.extent.d;
-  const LanePanels panels{d, block_rows(call.extent)};
+  const LanePanels panels{d, call.block_rows};
   std::fill_n(scratch.q_rows, panels.floats(), 0.0f);
   std::fill_n(scratch.dout_rows, panels.floats(), 0.0f);
   std::fill_n(scratch.lse, strips * kStrip, std::numeric_limits<float>::infinity());
@@ -150,7 +150,7 @@ HWY_NOINLINE void gather_rows(const float* HWY_RESTRICT weights, const float* HW
 // The group's share of dK (weights = dS, rows = scale q) or dV (weights = P, rows = dout).
 inline void gather_keys(const HostCall& call, const TileMask& tile, Range group, const float* weights,
                         const float* rows, float* acc) {
-  const LanePanels row_panels{call.extent.d, block_rows(call.extent)}, key_panels{call.extent.d, kTileKeys};
+  const LanePanels row_panels{call.extent.d, call.block_rows}, key_panels{call.extent.d, kTileKeys};
   for (Index j = 0; j < row_panels.count(); ++j) {
     const Index width = row_panels.width(j);
     const float* from = rows + row_panels.offset(j) + group.begin * kStrip * width;
@@ -230,7 +230,7 @@ void BackwardTile(const HostCall& call, const RowBlock& block, std::span<const S
 
 void BackwardBlock(const HostCall& call, const RowBlock& block, float* memory, Progress& progress) {
   Carver carver(memory);
-  const BackwardScratch scratch(carver, call.extent);
+  const BackwardScratch scratch(carver, call.extent, call.block_rows);
   const Index d = call.extent.d, strips = ceil_div(block.rows.size(), kStrip);
   std::array<StripMask, kMaxStrips> storage;
   for (Index s = 0; s < strips; ++s)
@@ -255,9 +255,9 @@ void BackwardBlock(const HostCall& call, const RowBlock& block, float* memory, P
   add_queries(call, block, scratch);
 }
 
-Index BackwardScratchFloats(const Extents& extent) {
+Index BackwardScratchFloats(const Extents& extent, Index block_rows) {
   Carver counter(nullptr);
-  const BackwardScratch scratch(counter, extent);
+  const BackwardScratch scratch(counter, extent, block_rows);
   return counter.used();
 }
 
@@ -274,7 +274,9 @@ HWY_EXPORT(BackwardScratchFloats);
 void backward_block(const HostCall& call, const RowBlock& block, float* scratch, Progress& progress) {
   HWY_DYNAMIC_DISPATCH(BackwardBlock)(call, block, scratch, progress);
 }
-Index backward_scratch_floats(const Extents& extent) { return HWY_DYNAMIC_DISPATCH(BackwardScratchFloats)(extent); }
+Index backward_scratch_floats(const Extents& extent, Index block_rows) {
+  return HWY_DYNAMIC_DISPATCH(BackwardScratchFloats)(extent, block_rows);
+}
 
 }  // namespace plasmid::detail
 #endif

@@ -30,15 +30,6 @@ Validity validity(const HostCall& call, Index first_key, Index end_key) {
 
 }  // namespace
 
-Index block_rows(const Extents& e) {
-  // Five tensors of [rows, d] stay in the second-level cache during backward; small problems are cut finer, so that a
-  // team has blocks to share. The team's size has no part in it: sums must not depend on it.
-  const Index fitting = std::clamp<Index>(24576 / std::max<Index>(e.d, 1) / 96 * 96, 96, kMaxBlockRows);
-  const Index rows = e.queries * e.group() * e.kv_heads;
-  const Index shared = std::clamp<Index>(round_up(ceil_div(rows, 16), 96), 96, kMaxBlockRows);
-  return std::min(fitting, shared);
-}
-
 StripMask make_strip_mask(const HostCall& call, const RowBlock& block, Index strip, Index width, std::int32_t* begin,
                           std::int32_t* end) {
   StripMask mask{begin, end, std::numeric_limits<std::int32_t>::max(), 0, 0, std::numeric_limits<std::int32_t>::max()};

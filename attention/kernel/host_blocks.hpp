@@ -15,7 +15,7 @@
 namespace plasmid::detail {
 
 inline constexpr Index kTileKeys = 96;
-inline constexpr Index kMaxBlockRows = 384, kMinStrip = 8, kMinPanel = 6;
+inline constexpr Index kMaxBlockRows = 768, kMinStrip = 8, kMinPanel = 6;
 inline constexpr Index kMaxStrips = kMaxBlockRows / kMinStrip, kMaxPanels = kTileKeys / kMinPanel;
 
 struct RegisterBlock {  // of the instruction set in use
@@ -25,6 +25,7 @@ RegisterBlock register_block();
 
 struct HostCall {  // one forward or backward; what the other needs is empty
   Extents extent;
+  Index block_rows = 0;  // rows of a block at most, a multiple of every strip width
   float scale = 1;
   ConstRows q, k, v, lse_in, delta, dout;
   MutableRows out, lse, dq, dk, dv;
@@ -90,9 +91,9 @@ class Carver {
   Index used_ = 0;
 };
 
-Index block_rows(const Extents&);  // a multiple of every strip width
-Index forward_scratch_floats(const Extents&);
-Index backward_scratch_floats(const Extents&);
+// Scratch of one thread that computes blocks of at most `block_rows` rows.
+Index forward_scratch_floats(const Extents&, Index block_rows);
+Index backward_scratch_floats(const Extents&, Index block_rows);
 void forward_block(const HostCall&, const RowBlock&, float* scratch, Progress&);
 void backward_block(const HostCall&, const RowBlock&, float* scratch, Progress&);
 

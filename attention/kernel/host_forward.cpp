@@ -22,8 +22,8 @@ struct ForwardScratch {
   float* weights;                     // [kTileKeys][kStrip]
   float* strip_rows;                  // one strip's rows, as lane panels or plain
 
-  ForwardScratch(Carver& carver, const Extents& e) {
-    const Index rows = block_rows(e), tile = kTileKeys * e.d;
+  ForwardScratch(Carver& carver, const Extents& e, Index rows) {
+    const Index tile = kTileKeys * e.d;
     q = carver.floats(rows * e.d), out = carver.floats(rows * e.d);
     peak = carver.floats(rows), sum = carver.floats(rows);
     begin = carver.ints(rows), end = carver.ints(rows);
@@ -132,7 +132,7 @@ inline void merge_rows(const HostCall& call, const RowBlock& block, const Forwar
 
 void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Progress& progress) {
   Carver carver(memory);
-  const ForwardScratch scratch(carver, call.extent);
+  const ForwardScratch scratch(carver, call.extent, call.block_rows);
   const Index d = call.extent.d, strips = ceil_div(block.rows.size(), kStrip);
   std::array<StripMask, kMaxStrips> masks;
   for (Index s = 0; s < strips; ++s) {
@@ -171,9 +171,9 @@ void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Pr
   merge_rows(call, block, scratch);
 }
 
-Index ForwardScratchFloats(const Extents& extent) {
+Index ForwardScratchFloats(const Extents& extent, Index block_rows) {
   Carver counter(nullptr);
-  const ForwardScratch scratch(counter, extent);
+  const ForwardScratch scratch(counter, extent, block_rows);
   return counter.used();
 }
 
@@ -205,7 +205,9 @@ HWY_EXPORT(ExpOfNonpositive);
 void forward_block(const HostCall& call, const RowBlock& block, float* scratch, Progress& progress) {
   HWY_DYNAMIC_DISPATCH(ForwardBlock)(call, block, scratch, progress);
 }
-Index forward_scratch_floats(const Extents& extent) { return HWY_DYNAMIC_DISPATCH(ForwardScratchFloats)(extent); }
+Index forward_scratch_floats(const Extents& extent, Index block_rows) {
+  return HWY_DYNAMIC_DISPATCH(ForwardScratchFloats)(extent, block_rows);
+}
 RegisterBlock register_block() { return HWY_DYNAMIC_DISPATCH(Shape)(); }
 void exp_of_nonpositive(std::span<const float> x, std::span<float> y) { HWY_DYNAMIC_DISPATCH(ExpOfNonpositive)(x, y); }
 
