@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "attention/ring/relay.hpp"
+#include "attention/ring/running.hpp"
 #include "parallel/cp/partition.hpp"
 
 namespace plasmid {
@@ -9,6 +10,7 @@ namespace {
 using detail::GradientRelay;
 using detail::KeysAndValues;
 using detail::KeyValueRelay;
+using detail::RunningSums;
 
 // Equal on two ranks that hold the same map and pattern (FNV-1a over their words).
 [[maybe_unused]] std::uint64_t fingerprint(const TokenMap& map, const Pattern& pattern) {
@@ -54,7 +56,7 @@ RingPlan RingAttention::plan(const TokenMap& map) const {
 void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, ConstView v, float scale, View out,
                             View lse, Arena& scratch, Stream& stream) {
   check_shapes(plan, q, k, v);
-  attention_start(out, lse);
+  RunningSums sums(out, lse, scratch);
   KeyValueRelay chunks(ring_, plan, k, v, scratch, stream);
   for (std::size_t hop = 0; hop < plan.hops.size(); ++hop) {
     chunks.post(hop);
@@ -63,7 +65,9 @@ void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, Cons
       const KeysAndValues chunk = chunks.chunk(hop);
       Attend call{q, chunk.k, chunk.v, mask, scale, {}};
       if (chunks.busy()) call.poll = [this] { ring_.poll(); };
-      kernel_.forward(call, out, lse, scratch);
+      const RunningSums::Part part = sums.part();
+      kernel_.forward(call, part.out, part.lse, scratch);
+      sums.merge();
     }
     chunks.wait();
   }
@@ -99,7 +103,8 @@ Index RingAttention::scratch_bytes(Index tokens, Index heads, Index kv_heads, In
   if (ring_.size() == 1) return delta + kernel;
   // Two ranks: the gradients of hop 1 are at work, then on their way beside those that come home.
   const Index gradients = ring_.size() == 2 ? chunk + std::max(chunk, kernel) : 3 * chunk + kernel;
-  return delta + 2 * chunk + gradients;
+  const Index part = arena_bytes({{tokens, heads, d}}) + delta + arena_bytes({{tokens, heads}, DType::f64});
+  return 2 * chunk + std::max(part + kernel, delta + gradients);
 }
 
 double RingAttention::wire_bytes(Index tokens, Index kv_heads, Index d) const {

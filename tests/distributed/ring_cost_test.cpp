@@ -88,7 +88,9 @@ TEST(RingCost, ChunkBuffersAreTwoForKeysAndThreeForGradients) {
     const RingPlan plan = attention.plan(shard.map);
     const Index chunk = arena_bytes({{2, 64, kKvHeads, kWidth}}), delta = arena_bytes({{64, kHeads}});
     shard.forward(attention, plan);
-    EXPECT_EQ(shard.scratch.peak_bytes(), 2 * chunk);
+    // A hop's own out and lse, and the running lse in f64.
+    EXPECT_EQ(shard.scratch.peak_bytes(), 2 * chunk + arena_bytes({{64, kHeads, kWidth}}) + 3 * delta);
+    shard.scratch.restart_peak();
     shard.backward(attention, plan);
     EXPECT_EQ(shard.scratch.peak_bytes(), 5 * chunk + delta);
   });
@@ -219,25 +221,17 @@ RelativeErrors errors_over(int ranks, const TokenLine& unsplit, const AttentionC
           relative(got.dk, exact.dk), relative(got.dv, exact.dv)};
 }
 
-// Each hop rounds the running values once in f32: independent errors of u / sqrt(3) that grow as the root of the hops.
-// lse enters the exponent of the gradients, so its absolute error is a relative one of theirs.
-TEST(RingCost, RoundingAtSixtyFourRanksIsThatOfF32Sums) {
-  constexpr int few = 2, many = 64;
+// The sums over 512 rows make the noise of a root mean square 1 / sqrt(2 * 512); three times that is allowed.
+TEST(RingCost, RoundingDoesNotGrowFromTwoRanksToSixtyFour) {
   const TokenLine line{"", 1, 512, Pattern::full(), {}, {}, {}};
   const AttentionCase problem = test::problem_of(line, 1, 1, 16, 5);
-  const RelativeErrors a = errors_over(few, line, problem), b = errors_over(many, line, problem);
-  const double hop = std::pow(2.0, -24) / std::sqrt(3.0) * std::sqrt(double{many}), lse = std::log(512.0) + 1;
-  EXPECT_LE(b.lse, std::hypot(a.lse, hop));
-  EXPECT_LE(b.out, std::hypot(a.out, hop * lse));
-  EXPECT_LE(b.dq, std::hypot(a.dq, hop * lse));
-  EXPECT_LE(b.dk, std::hypot(a.dk, hop * lse));
-  EXPECT_LE(b.dv, std::hypot(a.dv, hop * lse));
-  for (const auto& [name, error] : {std::pair{"out", b.out / a.out},
-                                    {"lse", b.lse / a.lse},
-                                    {"dq", b.dq / a.dq},
-                                    {"dk", b.dk / a.dk},
-                                    {"dv", b.dv / a.dv}})
-    testing::Test::RecordProperty(std::string("growth_") + name, std::to_string(error));
+  const RelativeErrors two = errors_over(2, line, problem), many = errors_over(64, line, problem);
+  const double allowed = 1 + 3 / std::sqrt(2.0 * 512);
+  EXPECT_LE(many.out, allowed * two.out);
+  EXPECT_LE(many.lse, allowed * two.lse);
+  EXPECT_LE(many.dq, allowed * two.dq);
+  EXPECT_LE(many.dk, allowed * two.dk);
+  EXPECT_LE(many.dv, allowed * two.dv);
 }
 
 }  // namespace
