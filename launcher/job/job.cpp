@@ -58,7 +58,9 @@ struct Product {
 Product product_of(std::initializer_list<Factor> factors) {
   Product product;
   for (const Factor& factor : factors) {
-    product.text += (product.text.empty() ? "" : " x ") + std::string(factor.path) + " " + std::to_string(factor.value);
+    const std::string name = factor.path;
+    product.text +=
+        (product.text.empty() ? "" : " x ") + name + (name.empty() ? "" : " ") + std::to_string(factor.value);
     product.overflows |= __builtin_mul_overflow(product.value, factor.value, &product.value);
   }
   return product;
@@ -160,21 +162,15 @@ void check_shape(const JobFile& file, const ModelShape& shape, const v1::Data& d
 
 // A lower bound of the weights, so that absurd sizes are refused in words before anything is multiplied out.
 void check_weight_count(const JobFile& file, const ModelShape& shape) {
-  const Product square = product_of({{"model.layers", shape.layers},
-                                     {"model.width", shape.width},
-                                     {"model.width", shape.width},
-                                     {"2 x 16 bytes", 32}});
-  const Product hidden = product_of({{"model.layers", shape.layers},
-                                     {"model.width", shape.width},
-                                     {"model.mlp_width", shape.mlp_width},
-                                     {"2 x 16 bytes", 32}});
-  const Product tables =
-      product_of({{"model.width", shape.width}, {"model.positions", shape.positions}, {"16 bytes", 16}});
-  const Product words =
-      product_of({{"model.width", shape.width}, {"model.vocabulary", shape.vocabulary}, {"16 bytes", 16}});
+  const Product square = product_of(
+      {{"model.layers", shape.layers}, {"model.width", shape.width}, {"model.width", shape.width}, {"", 32}});
+  const Product hidden = product_of(
+      {{"model.layers", shape.layers}, {"model.width", shape.width}, {"model.mlp_width", shape.mlp_width}, {"", 32}});
+  const Product tables = product_of({{"model.width", shape.width}, {"model.positions", shape.positions}, {"", 16}});
+  const Product words = product_of({{"model.width", shape.width}, {"model.vocabulary", shape.vocabulary}, {"", 16}});
   for (const Product& product : {square, hidden, tables, words})
     if (product.overflows)
-      refuse(file, "model.width", product.text + " of weights and optimiser state, above 2^63 - 1");
+      refuse(file, "model.width", product.text + " bytes of weights and optimiser state, above 2^63 - 1");
 }
 
 void record_shape(const ModelShape& shape, v1::Model& model) {

@@ -149,8 +149,6 @@ void refuse_unavailable(const JobFile& file) {
   refuse(job.mesh().tp() > 1, "mesh.tp", std::to_string(job.mesh().tp()), "use mesh.cp or mesh.dp");
   refuse(job.mesh().zero() > 0, "mesh.zero", std::to_string(job.mesh().zero()), "use 0");
   refuse(job.model().dropout() > 0, "model.dropout", shortest(job.model().dropout()), "use 0");
-  refuse(job.train().recompute() != v1::Train::NONE, "train.recompute",
-         v1::Train::Recompute_Name(job.train().recompute()), "NONE is");
   refuse(job.train().evaluate_every() > 0, "train.evaluate_every", std::to_string(job.train().evaluate_every()),
          "use 0");
   refuse(job.data().held_out_files_size() > 0, "data.held_out_files", "a held-out file", "leave it out");

@@ -1,0 +1,18 @@
+#pragma once
+
+namespace plasmid {
+
+// Why a run ends before its last step; larger wins when ranks saw different reasons.
+enum class Stop : int {
+  none = 0,
+  time_limit = 1,  // train.max_seconds
+  requeue = 2,     // SIGTERM or SIGUSR1: the scheduler takes the machine back
+  interrupt = 3,   // Ctrl-C
+};
+
+// Turns SIGTERM, SIGUSR1 and SIGINT into a flag that the trainer reads between steps. A second signal of one kind acts
+// as it does by default.
+void catch_stop_signals();
+Stop stop_signal();
+
+}  // namespace plasmid

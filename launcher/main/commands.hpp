@@ -1,0 +1,11 @@
+#pragma once
+#include <CLI/CLI.hpp>
+
+namespace plasmid {
+
+// Each adds its sub-command and, when it was chosen, leaves its exit status in `status`. The command lives as long as
+// the process.
+void add_train(CLI::App&, int* argc, char*** argv, int& status);
+void add_doctor(CLI::App&, int* argc, char*** argv, int& status);
+
+}  // namespace plasmid

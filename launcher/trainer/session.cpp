@@ -1,0 +1,173 @@
+#include "launcher/trainer/session.hpp"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <optional>
+
+#include "launcher/bootstrap/signals.hpp"
+#include "launcher/bootstrap/team.hpp"
+#include "launcher/bootstrap/together.hpp"
+#include "launcher/run/report.hpp"
+#include "launcher/trainer/train_loop.hpp"
+#include "launcher/trainer/trainer.hpp"
+#include "runtime/base/error.hpp"
+
+namespace plasmid {
+namespace {
+
+// Main memory of the machine, or of the control group where that is less.
+Index machine_bytes() {
+  Index bytes = ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE), limit = 0;
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit) bytes = std::min(bytes, limit);
+  return bytes;
+}
+
+CorpusOptions corpus_options(const v1::Data& data) {
+  CorpusOptions options;
+  options.files.assign(data.files().begin(), data.files().end());
+  options.tokenizer = data.tokenizer() == v1::Data::BYTE ? Tokenizer::byte : Tokenizer::nucleotide;
+  options.lower_case = data.lower_case() == v1::Data::MASK ? LowerCase::mask : LowerCase::fold;
+  return options;
+}
+
+std::string counted(Index count, const std::string& what) {
+  return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+}
+
+class Session {
+ public:
+  Session(World& world, const TrainOptions& options) : ranks_(world.ranks()), options_(options) {}
+
+  int run() {
+    if (!prepare()) return 0;
+    open_corpus_in_turn();
+    mesh_.emplace(ranks_, degrees());
+    together(ranks_, [&] {
+      trainer_.emplace(job_, *mesh_, *corpus_, machine_bytes() / team_.ranks_here);
+      trainer_->initialize();
+    });
+    together(ranks_, [&] {
+      if (!speaks()) return;
+      directory_.emplace(job_.fields);
+      report_.emplace(*directory_, job_.fields, output_is_terminal());
+    });
+    summarise();
+    catch_stop_signals();
+    return finish(run_steps(job_.fields, *trainer_, ranks_, report_ ? &*report_ : nullptr));
+  }
+
+  // For exit.json when the run ends in an exception; any rank's word is better than none.
+  void record_failure(const Refusal& refusal) noexcept {
+    if (!directory_ || refusal.line.empty()) return;
+    try {
+      if (report_) report_->note(refusal.line);
+      directory_->write_exit(refusal.exit_status, refusal.line, false);
+    } catch (const std::exception&) {
+      // The disk that failed the run may refuse this too; the line on standard error stands.
+    }
+  }
+
+ private:
+  bool speaks() const { return ranks_.rank() == 0; }
+
+  bool prepare() {  // false: nothing to do
+    bool finished = false;
+    together(ranks_, [&] {
+      JobFile file = read_job(options_.job);
+      for (const std::string& assignment : options_.overrides) override_field(file, assignment);
+      job_ = resolve(file, ranks_.size());
+      if (speaks()) finished = run_is_finished(job_.fields);
+    });
+    if (ranks_.agree_max(finished)) {
+      if (speaks())
+        std::printf("%s has reached step %s: nothing to do\n", job_.fields.run_directory().c_str(),
+                    std::to_string(job_.fields.train().steps()).c_str());
+      return false;
+    }
+    together(ranks_, [&] { team_ = form_team(ranks_); });
+    return true;
+  }
+
+  // One rank first: it alone unpacks a compressed file, and the others find it done.
+  void open_corpus_in_turn() {
+    for (const bool turn : {true, false})
+      together(ranks_, [&] {
+        if (speaks() == turn) corpus_ = open_corpus(corpus_options(job_.fields.data()));
+      });
+    if (corpus_->size() < 2)
+      throw Refusal{static_cast<int>(ErrorCode::data),
+                    speaks() ? "data.files: " + counted(corpus_->size(), "token") + " in all, nothing to predict" : ""};
+  }
+
+  Degrees degrees() const {
+    const v1::Mesh& mesh = job_.fields.mesh();
+    return {static_cast<int>(mesh.dp()), static_cast<int>(mesh.cp()), static_cast<int>(mesh.tp())};
+  }
+
+  void summarise() {
+    if (!report_) return;
+    const ModelShape& shape = job_.shape;
+    const Degrees mesh = degrees();
+    const v1::Train& train = job_.fields.train();
+    report_->say("plasmid " PLASMID_VERSION ": " + counted(ranks_.size(), "rank") + " on " +
+                 counted(team_.hosts, "host") + ", mesh dp " + std::to_string(mesh.dp) + " x cp " +
+                 std::to_string(mesh.cp) + " x tp " + std::to_string(mesh.tp) + ", " +
+                 counted(team_.threads, "thread") + " a rank, " + name_of(team_.simd));
+    report_->say("model: " + v1::Model::Family_Name(job_.fields.model().family()) + ", " +
+                 counted(shape.layers, "layer") + ", width " + std::to_string(shape.width) + ", " +
+                 counted(shape.heads, "head") + ", " + human_count(static_cast<double>(trainer_->parameters())) +
+                 " parameters");
+    report_->say("data: " + human_count(static_cast<double>(corpus_->size())) + " tokens in " +
+                 counted(corpus_->records(), "record") + ", " + counted(trainer_->loader().windows(), "window") +
+                 " of " + std::to_string(job_.fields.data().sequence_length()) + "; " + counted(train.steps(), "step") +
+                 " of " + counted(train.batch(), "window"));
+    report_->say("memory: at most " + human_bytes(trainer_->step_bytes()) + " a rank; run directory " +
+                 directory_->path().string());
+  }
+
+  int finish(const Outcome& outcome) {
+    together(ranks_, [&] {
+      if (!speaks()) return;
+      if (outcome.last_step > 0)
+        report_->say("weights: " + directory_->save_weights(outcome.last_step, trainer_->store(), job_.shape).string());
+      directory_->write_exit(outcome.exit_status, outcome.reason, outcome.retry);
+      outcome.exit_status == 0 ? report_->say(outcome.reason) : report_->note(outcome.reason);
+    });
+    if (speaks() && outcome.exit_status != 0) std::fprintf(stderr, "plasmid: %s\n", outcome.reason.c_str());
+    return outcome.exit_status;
+  }
+
+  Communicator& ranks_;
+  const TrainOptions& options_;
+  Job job_;
+  Team team_;
+  std::unique_ptr<Corpus> corpus_;
+  std::optional<ProcessMesh> mesh_;
+  std::optional<Trainer> trainer_;
+  std::optional<RunDirectory> directory_;
+  std::optional<Report> report_;
+};
+
+}  // namespace
+
+int train(World& world, const TrainOptions& options) {
+  Session session(world, options);
+  try {
+    return session.run();
+  } catch (const Refusal& refusal) {
+    session.record_failure(refusal);
+    if (!refusal.line.empty()) std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
+    return refusal.exit_status;
+  } catch (const std::exception& failure) {  // on this rank alone: the others wait for it
+    Refusal refusal = describe(failure);
+    if (world.ranks().size() > 1) refusal.line = "rank " + std::to_string(world.ranks().rank()) + ": " + refusal.line;
+    session.record_failure(refusal);
+    std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
+    if (world.ranks().size() > 1) world.abort(refusal.exit_status);
+    return refusal.exit_status;
+  }
+}
+
+}  // namespace plasmid

@@ -1,0 +1,86 @@
+#include "launcher/trainer/train_loop.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <sstream>
+
+#include "launcher/bootstrap/signals.hpp"
+#include "runtime/base/error.hpp"
+
+namespace plasmid {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+struct Shared {  // the largest of all ranks
+  Stop stop = Stop::none;
+  Index peak_bytes = 0, resident_bytes = 0;
+};
+
+Shared share(Communicator& ranks, Stop stop, Index peak) {
+  std::array<std::int64_t, 3> values = {static_cast<std::int64_t>(stop), peak, resident_bytes()};
+  Stream stream;
+  ranks.all_reduce(view_of(std::span<std::int64_t>(values)), Reduce::max, stream).wait(stream);
+  return {static_cast<Stop>(values[0]), values[1], values[2]};
+}
+
+Outcome stopped(Stop stop, Index step, Index steps) {
+  const std::string at = " after step " + std::to_string(step) + " of " + std::to_string(steps);
+  switch (stop) {
+    case Stop::time_limit:
+      return {0, "train.max_seconds passed" + at, false, step};
+    case Stop::requeue:
+      return {static_cast<int>(ErrorCode::requeue), "asked to stop by a signal" + at, true, step};
+    case Stop::interrupt:
+      return {128 + SIGINT, "interrupted" + at, false, step};
+    default:
+      return {0, "finished" + at, false, step};
+  }
+}
+
+Outcome not_finite(const StepResult& result, Index step) {
+  std::ostringstream text;
+  text << "step " << step << ": loss " << result.loss << ", gradient norm " << result.grad_norm
+       << ": not finite, at learning rate " << result.learning_rate << "; the weights are those of step " << step - 1;
+  return {static_cast<int>(ErrorCode::software), text.str(), false, step - 1};
+}
+
+}  // namespace
+
+Outcome run_steps(const v1::Job& job, Trainer& trainer, Communicator& ranks, Report* report) {
+  const Index steps = job.train().steps(), tokens_a_step = job.train().batch() * job.data().sequence_length();
+  const double limit = job.train().max_seconds();
+  const auto start = Clock::now();
+  auto last_end = start;
+  for (Index step = 1; step <= steps; ++step) {
+    const StepResult result = trainer.step(step);
+    if (!result.finite) return not_finite(result, step);
+    const bool late = limit > 0 && seconds_between(start, Clock::now()) >= limit;
+    const Shared shared =
+        share(ranks, std::max(stop_signal(), late ? Stop::time_limit : Stop::none), trainer.ledger().peak_bytes());
+    const auto end = Clock::now();
+    const double seconds = seconds_between(last_end, end);
+    last_end = end;
+    if (report)
+      report->step({.step = step,
+                    .tokens = step * tokens_a_step,
+                    .loss = result.loss,
+                    .grad_norm = result.grad_norm,
+                    .learning_rate = result.learning_rate,
+                    .step_seconds = seconds,
+                    .tokens_per_second = static_cast<double>(tokens_a_step) / seconds,
+                    .peak_bytes = shared.peak_bytes,
+                    .resident_bytes = shared.resident_bytes});
+    if (shared.stop != Stop::none && step < steps) return stopped(shared.stop, step, steps);
+  }
+  return stopped(Stop::none, steps, steps);
+}
+
+}  // namespace plasmid
