@@ -56,6 +56,23 @@ INSTANTIATE_TEST_SUITE_P(
                     Refusal{Family::llama, &ModelShape::heads, 16, {"even head size", "48 / 16 = 3"}},
                     Refusal{Family::gpt2, &ModelShape::mlp_width, -1, {"model.mlp_width = -1"}}));
 
+// 6 for each weight of a matrix product and token, the head's included, the embedding's look-up not; attention
+// 12 L N H d keys, of which a causal line lets each query see half on average, a window its width.
+TEST(ModelCost, CountsFlopsByName) {
+  const auto self = make_self_communicator();
+  const double n = 640, width = 48, layers = 2;
+  const TensorSpec in[] = {{{640}, DType::i32}, {{640}, DType::i32}};
+  const auto flops = [&](Family family, const Pattern& pattern) {
+    return make_language_model(small(family), *self, pattern)->cost(in, Keep::all).flops;
+  };
+  const double gpt2 = layers * (4 * width * width + 2 * width * 192) + 31 * width;
+  const double llama = layers * (4 * width * width + 3 * width * 128) + 31 * width;
+  EXPECT_DOUBLE_EQ(flops(Family::gpt2, Pattern::causal()), 6 * gpt2 * n + 12 * layers * n * width * n / 2);
+  EXPECT_DOUBLE_EQ(flops(Family::llama, Pattern::causal()), 6 * llama * n + 12 * layers * n * width * n / 2);
+  const double keys = 64 - 64 * 64 / (2 * n);  // the first 64 queries see fewer
+  EXPECT_DOUBLE_EQ(flops(Family::gpt2, {64, 0}), 6 * gpt2 * n + 12 * layers * n * width * keys);
+}
+
 double deviation(std::span<const float> values) {
   double squares = 0;
   for (const float value : values) squares += static_cast<double>(value) * value;
