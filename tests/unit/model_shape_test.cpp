@@ -73,6 +73,25 @@ TEST(ModelCost, CountsFlopsByName) {
   EXPECT_DOUBLE_EQ(flops(Family::gpt2, {64, 0}), 6 * gpt2 * n + 12 * layers * n * width * keys);
 }
 
+// What a layer keeps for backward: its input, and with CORE attention's (out, lse), and without recompute far more.
+TEST(ModelCost, RecomputeTradesMemory) {
+  const auto self = make_self_communicator();
+  ModelShape shape = small(Family::gpt2);
+  const Index tokens = 2048, row = tokens * 4 * shape.width;
+  const TensorSpec in[] = {{{tokens}, DType::i32}, {{tokens}, DType::i32}};
+  const auto cost = [&](Index layers, Recompute recompute) {
+    shape.layers = layers;
+    return make_language_model(shape, *self, Pattern::causal(), recompute)->cost(in, Keep::all);
+  };
+  const auto per_layer = [&](Recompute recompute) { return cost(9, recompute).saved - cost(8, recompute).saved; };
+  EXPECT_EQ(per_layer(Recompute::all), row);
+  EXPECT_EQ(per_layer(Recompute::core), 2 * row + tokens * 4 * shape.heads);
+  // Besides: the stream between the halves, q, k and v, the hidden layer of four widths, and the norms' statistics.
+  EXPECT_EQ(per_layer(Recompute::none), (2 + 1 + 3 + 4) * row + tokens * 4 * (shape.heads + 4));
+  EXPECT_LT(cost(8, Recompute::all).together(), cost(8, Recompute::core).together());
+  EXPECT_LT(cost(8, Recompute::core).together(), cost(8, Recompute::none).together());
+}
+
 double deviation(std::span<const float> values) {
   double squares = 0;
   for (const float value : values) squares += static_cast<double>(value) * value;
