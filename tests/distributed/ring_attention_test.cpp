@@ -1,9 +1,11 @@
 // Sharded attention equals that of one rank, for every layout, mask and number of ranks.
 #include <gtest/gtest.h>
 
+#include "tests/support/expect_error.hpp"
 #include "tests/support/ranks.hpp"
 #include "tests/support/reference.hpp"
 #include "tests/support/reference_attention.hpp"
+#include "tests/support/ring_probe.hpp"
 #include "tests/support/ring_run.hpp"
 
 namespace plasmid {
@@ -83,6 +85,22 @@ TEST(RingAttentionReference, MasksAreThoseOfTheFiles) {
         const bool allowed = i / n == j / n && reference.allowed[static_cast<std::size_t>(i * n + j % n)] != 0;
         ASSERT_EQ(reference.problem.mask.allows(i, j), allowed) << name << " " << i << ", " << j;
       }
+  }
+}
+
+// A kernel that fails on one rank in the middle of a turn: the others are released, and the reason is what is reported.
+TEST(RingAttentionFailure, OneRanksErrorEndsTheTurnOfAll) {
+  const TokenLine line = TokenLine{"", 1, 64, Pattern::full(), {}, {}, {}}.split(4, Layout::zigzag);
+  const AttentionCase problem = test::problem_of(line, 2, 2, 8, 1);
+  for (const int failing_call : {0, 1, 3, 4, 5, 7}) {  // of eight: four hops forward, four backward
+    const auto turn = [&](Communicator& ring) {
+      int calls = 0;
+      test::IdleKernel kernel([&](const Attend&) {
+        if (calls++ == failing_call && ring.rank() == 2) throw Error(ErrorCode::memory, "no room on rank 2");
+      });
+      test::run_ring(ring, kernel, line, problem);
+    };
+    expect_error(ErrorCode::memory, {"no room on rank 2"}, [&] { test::run_ranks(4, turn); });
   }
 }
 

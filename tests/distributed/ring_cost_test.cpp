@@ -82,7 +82,7 @@ TEST(RingCost, ScratchDoesNotGrowWithTheRing) {
 TEST(RingCost, ChunkBuffersAreTwoForKeysAndThreeForGradients) {
   const TokenLine line = line_of(8 * 64, Pattern::full(), 8, Layout::contiguous);
   run_ranks(8, [&](Communicator& ring) {
-    test::IdleKernel kernel([] {});
+    test::IdleKernel kernel([](const Attend&) {});
     RingAttention attention(ring, kernel, line.pattern);
     Shard shard(line, ring.rank());
     const RingPlan plan = attention.plan(shard.map);
@@ -103,7 +103,7 @@ TEST(RingCost, IrregularDocumentsNeedNoFurtherBuffer) {
     for (const Layout layout : {Layout::contiguous, Layout::zigzag}) {
       const TokenLine line = TokenLine{"", 1, 512, Pattern::full(), documents, {}, {}}.split(8, layout);
       run_ranks(8, [&](Communicator& ring) {
-        test::IdleKernel kernel([] {});
+        test::IdleKernel kernel([](const Attend&) {});
         RingAttention attention(ring, kernel, line.pattern);
         Shard shard(line, ring.rank());
         const RingPlan plan = attention.plan(shard.map);
@@ -119,7 +119,7 @@ TEST(RingCost, ARingOfOneNeitherCopiesNorSends) {
   const auto self = make_self_communicator();
   test::CountingCommunicator ring(*self);
   int calls = 0;
-  test::IdleKernel kernel([&] { ++calls; });
+  test::IdleKernel kernel([&](const Attend&) { ++calls; });
   RingAttention attention(ring, kernel, line.pattern);
   Shard shard(line, 0);
   const RingPlan plan = attention.plan(shard.map);
@@ -138,7 +138,7 @@ TEST(RingCost, BytesOnTheWireAreThoseOfTheFormulaAndLessWhenPruned) {
     std::vector<double> bytes(8), formula(8);
     run_ranks(8, [&](Communicator& inner) {
       test::CountingCommunicator ring(inner);
-      test::IdleKernel kernel([] {});
+      test::IdleKernel kernel([](const Attend&) {});
       RingAttention attention(ring, kernel, line.pattern);
       Shard shard(line, ring.rank());
       const RingPlan plan = attention.plan(shard.map);
@@ -157,6 +157,23 @@ TEST(RingCost, BytesOnTheWireAreThoseOfTheFormulaAndLessWhenPruned) {
   EXPECT_EQ(sent({64, 0}, Layout::contiguous).first, formula * 7 / (8 * 7));
 }
 
+TEST(RingCost, KernelsPollWhileSomethingIsInFlight) {
+  const TokenLine line = line_of(4 * 16, Pattern::full(), 4, Layout::contiguous);
+  run_ranks(4, [&](Communicator& inner) {
+    test::CountingCommunicator ring(inner);
+    int without_poll = 0;
+    test::IdleKernel kernel([&](const Attend& call) { call.poll ? call.poll() : void(++without_poll); });
+    RingAttention attention(ring, kernel, line.pattern);
+    Shard shard(line, ring.rank());
+    const RingPlan plan = attention.plan(shard.map);
+    shard.forward(attention, plan);
+    EXPECT_EQ(ring.polls, 3);  // nothing comes any more during the last hop
+    EXPECT_EQ(without_poll, 1);
+    shard.backward(attention, plan);
+    EXPECT_EQ(ring.polls, 3 + 4);  // but gradients still travel then
+  });
+}
+
 // The clock of the slowest rank after each pass, when a hop's work takes 1 and a transfer `delay`.
 std::pair<double, double> makespan(const TokenLine& line, double delay) {
   const int ranks = static_cast<int>(line.shards.size());
@@ -164,7 +181,7 @@ std::pair<double, double> makespan(const TokenLine& line, double delay) {
   world.set_exchange_delay(delay);
   double forward = 0, backward = 0;
   run_ranks(world, ranks, [&](Communicator& ring) {
-    test::IdleKernel kernel([&] { world.advance_clock(ring.rank(), 1); });
+    test::IdleKernel kernel([&](const Attend&) { world.advance_clock(ring.rank(), 1); });
     RingAttention attention(ring, kernel, line.pattern);
     Shard shard(line, ring.rank());
     const RingPlan plan = attention.plan(shard.map);

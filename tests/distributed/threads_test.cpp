@@ -8,6 +8,7 @@
 #include "parallel/comm/self.hpp"
 #include "tests/support/expect_error.hpp"
 #include "tests/support/ranks.hpp"
+#include "tests/support/watchdog.hpp"
 
 namespace plasmid {
 namespace {
@@ -151,6 +152,16 @@ TEST(ThreadsDeathTest, ATransferNobodyWaitsForIsABrokenInvariant) {
                            Pending forgotten = world.all_reduce(view(values), Reduce::sum, stream);
                          }),
                "nobody waited for");
+}
+
+TEST(WatchdogDeathTest, TurnsAHangIntoTheNameOfTheTest) {
+  EXPECT_DEATH(
+      {
+        test::Watchdog watchdog(20ms, 3);
+        watchdog.OnTestStart(*testing::UnitTest::GetInstance()->current_test_info());
+        ThreadWorld(2, 1h).communicator(0)->barrier();
+      },
+      "rank 3 hangs in WatchdogDeathTest.TurnsAHangIntoTheNameOfTheTest");
 }
 
 TEST(SelfCommunicator, NamesATransferThatNeverMeetsItsOtherSide) {

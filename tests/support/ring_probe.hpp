@@ -9,20 +9,24 @@ namespace plasmid::test {
 // A kernel that does nothing but call back: what a ring does around its kernel, without the arithmetic.
 class IdleKernel final : public AttentionKernel {
  public:
-  explicit IdleKernel(std::function<void()> at_work) : at_work_(std::move(at_work)) {}
-  void forward(const Attend&, View, View, Arena&) override { at_work_(); }
-  void backward(const Attend&, ConstView, ConstView, ConstView, View, View, View, Arena&) override { at_work_(); }
+  using AtWork = std::function<void(const Attend&)>;
+  explicit IdleKernel(AtWork at_work) : at_work_(std::move(at_work)) {}
+  void forward(const Attend& call, View, View, Arena&) override { at_work_(call); }
+  void backward(const Attend& call, ConstView, ConstView, ConstView, View, View, View, Arena&) override {
+    at_work_(call);
+  }
   Index scratch_bytes(Index, Index, Index, Index, Index) const override { return 0; }
 
  private:
-  std::function<void()> at_work_;
+  AtWork at_work_;
 };
 
-// Passes everything on and counts what this rank sends point to point.
+// Passes everything on and counts the bytes that this rank sends point to point, and its polls.
 class CountingCommunicator final : public Communicator {
  public:
   explicit CountingCommunicator(Communicator& inner) : inner_(inner) {}
   double sent_bytes = 0;
+  int polls = 0;
 
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
@@ -44,7 +48,10 @@ class CountingCommunicator final : public Communicator {
   }
   std::uint64_t agree_max(std::uint64_t value) override { return inner_.agree_max(value); }
   void barrier() override { inner_.barrier(); }
-  void poll() noexcept override { inner_.poll(); }
+  void poll() noexcept override {
+    ++polls;
+    inner_.poll();
+  }
   void abort() noexcept override { inner_.abort(); }
 
  private:

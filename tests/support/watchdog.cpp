@@ -5,7 +5,7 @@
 
 namespace plasmid::test {
 
-Watchdog::Watchdog(std::chrono::seconds patience, int rank)
+Watchdog::Watchdog(std::chrono::milliseconds patience, int rank)
     : patience_(patience), rank_(rank), thread_([this] { watch(); }) {}
 
 Watchdog::~Watchdog() {
@@ -37,7 +37,7 @@ void Watchdog::watch() {
     const unsigned long watched = started_;
     const auto over = [&] { return ending_ || test_.empty() || started_ != watched; };
     if (changed_.wait_for(lock, patience_, over)) continue;
-    std::fprintf(stderr, "\nwatchdog: rank %d hangs in %s (over %lld s)\n", rank_, test_.c_str(),
+    std::fprintf(stderr, "\nwatchdog: rank %d hangs in %s (over %lld ms)\n", rank_, test_.c_str(),
                  static_cast<long long>(patience_.count()));
     std::fflush(stderr);
     std::abort();

@@ -12,7 +12,7 @@ namespace plasmid::test {
 // Turns a hang into a message: a test that lasts longer than `patience` is named on stderr and the process aborts.
 class Watchdog final : public testing::EmptyTestEventListener {
  public:
-  explicit Watchdog(std::chrono::seconds patience, int rank);
+  Watchdog(std::chrono::milliseconds patience, int rank);
   ~Watchdog() override;
   void OnTestStart(const testing::TestInfo&) override;
   void OnTestEnd(const testing::TestInfo&) override;
@@ -20,7 +20,7 @@ class Watchdog final : public testing::EmptyTestEventListener {
  private:
   void watch();
 
-  std::chrono::seconds patience_;
+  std::chrono::milliseconds patience_;
   int rank_;
   std::mutex mutex_;
   std::condition_variable changed_;

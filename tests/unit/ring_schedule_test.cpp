@@ -130,6 +130,22 @@ TEST(RingSchedule, PruningKeepsTransfersToWhatIsNeeded) {
   EXPECT_EQ(sends({"", 1, 512, Pattern::full(), {}, first_half, {}}, Layout::contiguous), 4 * 7);
 }
 
+TEST(RingSchedule, ZigzagGivesEveryRankTheSameCausalWorkInEachHop) {
+  for (const int size : {2, 4, 8}) {
+    const TokenLine line = TokenLine{"", 1, 2 * size * 8, Pattern::causal(), {}, {}, {}}.split(size, Layout::zigzag);
+    for (int hop = 0; hop < size; ++hop)
+      for (int rank = 0; rank < size; ++rank) {
+        const auto pairs = [&](int r) {
+          return plan_mask(line.map(r), r,
+                           ring_schedule(line.map(r), line.pattern, r, size)[static_cast<std::size_t>(hop)].source,
+                           line.pattern)
+              .pairs();
+        };
+        EXPECT_EQ(pairs(rank), pairs(0)) << "hop " << hop << " of " << size;
+      }
+  }
+}
+
 TEST(RingSchedule, EndsWithTheLastHopThatDoesAnything) {
   const Ring ring({"", 1, 512, {10, 0}, {}, {}, {}}, 8, Layout::contiguous);
   EXPECT_EQ(ring.length(3), 2u);
