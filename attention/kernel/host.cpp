@@ -1,4 +1,5 @@
 // Schedules blocks of rows over the OpenMP team; host_forward.cpp and host_backward.cpp compute them.
+#include <hwy/cache_control.h>
 #include <omp.h>
 
 #include <algorithm>
@@ -27,18 +28,22 @@ Range live_tiles(const HostCall& call, Range rows) {
   return first < last ? Range{first / kTileKeys, ceil_div(last, kTileKeys)} : Range{0, 0};
 }
 
-// Blocks from the costliest on, so that the last ones to be taken are short; heads of one block side by side, so that
-// neighbours in the order seldom add to the same dK and dV.
-void plan_blocks(const HostCall& call, std::vector<RowBlock>& blocks) {
-  blocks.clear();
-  const Index rows = call.extent.queries * call.extent.group(), step = call.block_rows;
-  for (Index begin = 0; begin < rows; begin += step) {
-    const Range part{begin, std::min(rows, begin + step)}, tiles = live_tiles(call, part);
-    if (tiles.size() == 0) continue;
-    for (Index kv = 0; kv < call.extent.kv_heads; ++kv) blocks.push_back({kv, part, tiles});
+// Blocks from the costliest on, so that the last ones to be taken are short. As many heads at a time as there are
+// threads: neighbours in the order then seldom add to the same dK and dV, and what is at work stays in the caches.
+void plan_blocks(const HostCall& call, Index threads, std::vector<RowBlock>& parts, std::vector<RowBlock>& blocks) {
+  parts.clear(), blocks.clear();
+  const Index rows = call.extent.queries * call.extent.group(), heads = call.extent.kv_heads;
+  for (Index begin = 0; begin < rows; begin += call.block_rows) {
+    const Range part{begin, std::min(rows, begin + call.block_rows)}, tiles = live_tiles(call, part);
+    if (tiles.size() > 0) parts.push_back({0, part, tiles});
   }
-  std::ranges::stable_sort(blocks, std::ranges::greater{},
+  std::ranges::stable_sort(parts, std::ranges::greater{},
                            [](const RowBlock& block) { return block.tiles.size() * block.rows.size(); });
+  for (Index first = 0, last = 0; first < heads; first = last) {
+    last = heads - first < 2 * threads ? heads : first + threads;
+    for (const RowBlock& part : parts)
+      for (Index kv = first; kv < last; ++kv) blocks.push_back({kv, part.rows, part.tiles});
+  }
 }
 
 // State shared by the team in one call.
@@ -77,9 +82,14 @@ class Worker final : public Progress {
       before += other.kv_head == mine.kv_head && other.tiles.begin <= key_tile && key_tile < other.tiles.end;
     }
     const std::atomic_ref<std::int32_t> turn = turn_of(mine.kv_head, key_tile);
-    while (turn.load(std::memory_order_acquire) != before) {
-      if (!proceed()) return false;
-      std::this_thread::yield();
+    // Neighbours run a fraction of a tile apart: spin that long before the core is offered to others.
+    for (int spins = 0; turn.load(std::memory_order_acquire) != before; ++spins) {
+      if (spins < 4000) {
+        hwy::Pause();
+      } else {
+        if (!proceed()) return false;
+        std::this_thread::yield();
+      }
     }
     return true;
   }
@@ -179,7 +189,7 @@ class HostKernel final : public AttentionKernel {
   template <class Block>
   void run(HostCall& call, const Cut& cut, const std::function<void()>& poll, Block block, Arena& arena) {
     call.block_rows = cut.block_rows;
-    plan_blocks(call, blocks_);
+    plan_blocks(call, cut.threads, parts_, blocks_);
     if (blocks_.empty() || (call.mask->tile > 0 && call.mask->tiles.empty())) return;
     const Buffer memory = arena.take(cut.memory_spec(), "scratch.attention");
     const Buffer turns = arena.take(cut.turns_spec(), "scratch.attention");
@@ -201,7 +211,7 @@ class HostKernel final : public AttentionKernel {
     if (team.failure) std::rethrow_exception(team.failure);
   }
 
-  std::vector<RowBlock> blocks_;  // kept, so that later calls allocate nothing
+  std::vector<RowBlock> parts_, blocks_;  // kept, so that later calls allocate nothing
   std::vector<std::int32_t> tile_row_begin_;
 };
 
