@@ -1,12 +1,7 @@
 #include "launcher/run/run_directory.hpp"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -33,12 +28,6 @@ Index newest_step(const fs::path& checkpoints) {  // 0: none
     if (parsed.ec == std::errc{} && parsed.ptr == name.data() + name.size()) newest = std::max(newest, step);
   }
   return newest;
-}
-
-void sync_folder(const fs::path& folder) {
-  const Descriptor handle(::open(folder.c_str(), O_RDONLY | O_DIRECTORY));
-  if (!handle || ::fsync(handle.get()) != 0)
-    throw Error(ErrorCode::io, folder.string() + ": cannot sync: " + std::strerror(errno));
 }
 
 [[noreturn]] void occupied(const fs::path& path, const std::string& why) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <atomic>
 #include <cerrno>
@@ -28,14 +29,6 @@ Descriptor create_beside(const std::filesystem::path& path, std::filesystem::pat
     if (made) return made;
     if (errno != EEXIST && errno != EINTR) fail(ErrorCode::cannot_create, path, "cannot be created");
   }
-}
-
-void sync_folder_of(const std::filesystem::path& path) {
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!opened) fail(ErrorCode::io, folder, "cannot be opened");
-  // Some network file systems sync names by themselves and say EINVAL.
-  if (::fsync(opened.get()) != 0 && errno != EINVAL) fail(ErrorCode::io, folder, "cannot be synced");
 }
 
 }  // namespace
@@ -108,13 +101,26 @@ void AtomicFile::commit() {
   if (::close(descriptor_.release()) != 0) fail(ErrorCode::io, path_, "closing failed");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(ErrorCode::io, path_, "renaming failed");
   temporary_.clear();
-  sync_folder_of(path_);
+  sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
 }
 
 void write_file_atomically(const std::filesystem::path& path, const std::string& content) {
   AtomicFile file(path);
   file.write(content);
   file.commit();
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!opened) fail(ErrorCode::io, folder, "cannot be opened");
+  // Some network file systems sync names by themselves and say EINVAL.
+  if (::fsync(opened.get()) != 0 && errno != EINVAL) fail(ErrorCode::io, folder, "cannot be synced");
+}
+
+Index free_bytes(const std::filesystem::path& folder) {
+  struct statvfs status {};
+  if (::statvfs(folder.c_str(), &status) != 0) fail(ErrorCode::io, folder, "cannot tell its free space");
+  return static_cast<Index>(status.f_bavail) * static_cast<Index>(status.f_frsize);
 }
 
 }  // namespace plasmid

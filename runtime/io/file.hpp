@@ -69,4 +69,10 @@ class AtomicFile {
 // Bytes of a small file, whole or not at all, in the same way.
 void write_file_atomically(const std::filesystem::path&, const std::string& content);
 
+// The names in a folder reach the disk. Throws Error{io}.
+void sync_folder(const std::filesystem::path&);
+
+// What an unprivileged user may still write to the file system of a folder. Throws Error{io}.
+Index free_bytes(const std::filesystem::path& folder);
+
 }  // namespace plasmid

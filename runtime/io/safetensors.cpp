@@ -39,6 +39,30 @@ const char* format_name(DType dtype) {
   return "";
 }
 
+class DigestedFile {
+ public:
+  explicit DigestedFile(const std::filesystem::path& path) : file_(path) {}
+  void write(std::span<const std::byte> bytes) {
+    constexpr std::size_t kBlock = 1 << 20;  // is still in the cache when it is written
+    bytes_ += static_cast<Index>(bytes.size());
+    while (!bytes.empty()) {
+      const auto block = bytes.first(std::min(kBlock, bytes.size()));
+      digest_.update(block);
+      file_.write(block);
+      bytes = bytes.subspan(block.size());
+    }
+  }
+  FileDigest commit() {
+    file_.commit();
+    return {bytes_, digest_.hex()};
+  }
+
+ private:
+  AtomicFile file_;
+  Digest digest_;
+  Index bytes_ = 0;
+};
+
 }  // namespace
 
 struct SafetensorsFile::Impl {
@@ -109,8 +133,8 @@ ConstView SafetensorsFile::tensor(const std::string& name) const {
   return ConstView(bytes, spec);
 }
 
-void write_safetensors(const std::filesystem::path& path, const std::map<std::string, ConstView>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+FileDigest write_safetensors(const std::filesystem::path& path, const std::map<std::string, ConstView>& tensors,
+                             const std::map<std::string, std::string>& metadata) {
   // Wide elements first: every tensor then starts on a multiple of its element size.
   std::vector<const std::pair<const std::string, ConstView>*> order;
   for (const auto& item : tensors) {
@@ -134,11 +158,11 @@ void write_safetensors(const std::filesystem::path& path, const std::map<std::st
   text.resize(static_cast<std::size_t>(round_up(static_cast<Index>(text.size()), 8)), ' ');
   const std::uint64_t length = text.size();
 
-  AtomicFile file(path);
+  DigestedFile file(path);
   file.write(std::as_bytes(std::span(&length, 1)));
-  file.write(text);
+  file.write(std::as_bytes(std::span(text)));
   for (const auto* item : order) file.write({item->second.data, static_cast<std::size_t>(item->second.spec().bytes())});
-  file.commit();
+  return file.commit();
 }
 
 }  // namespace plasmid

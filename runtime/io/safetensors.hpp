@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "runtime/base/shape.hpp"
-#include "runtime/io/file.hpp"
+#include "runtime/io/digest.hpp"
 #include "runtime/tensor/view.hpp"
 
 namespace plasmid {
@@ -35,8 +35,9 @@ class SafetensorsFile {
 };
 
 // Writes `path` whole or not at all (see AtomicFile). Contiguous host tensors, any dtype but q32; names in UTF-8.
-// Throws Error{io} or Error{cannot_create} naming the path; what stood there before stays.
-void write_safetensors(const std::filesystem::path&, const std::map<std::string, ConstView>& tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+// Returns the file's length and digest. Throws Error{io} or Error{cannot_create} naming the path; what stood there
+// before stays.
+FileDigest write_safetensors(const std::filesystem::path&, const std::map<std::string, ConstView>& tensors,
+                             const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace plasmid
