@@ -54,7 +54,8 @@ struct Team {
   Index key_tiles = 0;
   std::atomic<Index> next{0};
   std::atomic<bool> stop{false};
-  std::exception_ptr failure;  // of poll, hence of thread 0
+  std::atomic<int> finished{0};  // threads that found no further block
+  std::exception_ptr failure;    // of poll, hence of thread 0
 };
 
 class Worker final : public Progress {
@@ -207,6 +208,10 @@ class HostKernel final : public AttentionKernel {
         worker.start(i);
         block(call, blocks_[static_cast<std::size_t>(i)], scratch + thread * cut.thread_floats, worker);
       }
+      team.finished.fetch_add(1);
+      // Transfers move while the others end their last blocks.
+      while (thread == 0 && poll && team.finished < omp_get_num_threads() && worker.proceed())
+        std::this_thread::yield();
     }
     if (team.failure) std::rethrow_exception(team.failure);
   }

@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "attention/kernel/host_forward.cpp"
 #include <hwy/foreach_target.h>
 
+#include "attention/kernel/host_pack-inl.hpp"
 #include "attention/kernel/host_simd-inl.hpp"
 
 HWY_BEFORE_NAMESPACE();
