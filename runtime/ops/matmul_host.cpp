@@ -18,9 +18,8 @@ namespace plasmid::ops {
 namespace {
 
 constexpr Index kPanel = 48;
-constexpr Index kTransposedFloats = 1 << 19;         // a block of a transposed weight: 2 MiB
-constexpr Index kTileRows = 96, kTileColumns = 384;  // of a weight gradient
-constexpr Index kTileTokens = 1024;                  // summed before the next stretch of tokens is read
+constexpr Index kTransposedFloats = 1 << 19;  // a block of a transposed weight: 2 MiB
+constexpr Index kTileTokens = 512;            // of a weight gradient, summed before the next are read
 using Const = Rows<const float>;
 
 // oneDNN splits a product over the team wherever it is not in a parallel region, and bits change with the split.
@@ -114,6 +113,20 @@ void product(Const a, Const w, bool transposed, const float* bias, bool accumula
   }
 }
 
+struct Tile {
+  Index rows, columns;
+};
+
+// Of a weight gradient [rows, columns]: the largest that leaves each thread two. All have the same bits, since each sum
+// runs over the same stretches of tokens and no multiple of 96 x 192 parts what oneDNN's kernels keep together.
+Tile tile_for(Index rows, Index columns) {
+  constexpr Tile kTiles[] = {{192, 768}, {192, 384}, {96, 384}, {96, 192}};
+  const Index team = omp_in_parallel() ? 1 : omp_get_max_threads(), wanted = team == 1 ? 1 : 2 * team;
+  for (const Tile& tile : kTiles)
+    if (ceil_div(rows, tile.rows) * ceil_div(columns, tile.columns) >= wanted) return tile;
+  return kTiles[3];
+}
+
 template <class Byte>
 auto weight_rows(const BasicView<Byte>& w, WeightLayout layout, Index in, Index out) {
   const bool out_in = layout == WeightLayout::out_in;
@@ -142,14 +155,16 @@ void linear_weight_gradient(ConstView x, ConstView dy, WeightLayout layout, View
   if (float* const db = optional_vector<float>(dbias, out)) add_column_sums(dys, db);
   if (tokens == 0 || in == 0 || out == 0) return;
   const auto &left = layout == WeightLayout::out_in ? dys : xs, &right = layout == WeightLayout::out_in ? xs : dys;
-  const Index across = ceil_div(to.width, kTileColumns);
-  for_each_tile(ceil_div(to.count, kTileRows) * across, [&](Index tile) {
-    const Index r = tile / across * kTileRows, c = tile % across * kTileColumns;
-    const Index rows = std::min(kTileRows, to.count - r), columns = std::min(kTileColumns, to.width - c);
-    for (Index t = 0; t < tokens; t += kTileTokens)
-      sgemm('T', rows, columns, std::min(kTileTokens, tokens - t), left[t] + r, left.stride, right[t] + c, right.stride,
-            1, to[r] + c, to.stride);
-  });
+  const auto [tile_rows, tile_columns] = tile_for(to.count, to.width);
+  const Index across = ceil_div(to.width, tile_columns);
+  for_each_tile(ceil_div(to.count, tile_rows) * across,
+                [&, tile_rows = tile_rows, tile_columns = tile_columns](Index tile) {
+                  const Index r = tile / across * tile_rows, c = tile % across * tile_columns;
+                  const Index rows = std::min(tile_rows, to.count - r), columns = std::min(tile_columns, to.width - c);
+                  for (Index t = 0; t < tokens; t += kTileTokens)
+                    sgemm('T', rows, columns, std::min(kTileTokens, tokens - t), left[t] + r, left.stride, right[t] + c,
+                          right.stride, 1, to[r] + c, to.stride);
+                });
 }
 
 }  // namespace plasmid::ops
