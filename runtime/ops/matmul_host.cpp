@@ -11,9 +11,9 @@
 
 // Rows of a product keep their bits because every sgemm of it has the same shape: kPanel rows, no transposition, the
 // columns in blocks that depend on the weight alone. dnnl_sgemm picks its kernels by shape, and the last rows of a
-// panel get another kernel, with other bits, unless the height fits all of them: 16 (SSE4), 4 and 6 (AVX2), 8 and 24
-// (AVX-512); at 32 or 64 rows AVX2 fails. The weight is transposed beforehand where need be, which is cheaper than
-// oneDNN's own way for transposed operands in low panels.
+// panel may meet another kernel, with other bits: under AVX2 they do at 8, 32, 128 and 256 rows, not at multiples of
+// 48, which pass under SSE4.1 and AVX-512 as well. A transposed weight is brought upright first: cheaper, in low
+// panels, than oneDNN's own way.
 namespace plasmid::ops {
 namespace {
 
