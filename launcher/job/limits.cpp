@@ -156,8 +156,6 @@ void refuse_unavailable(const JobFile& file) {
          "use 0");
   refuse(job.data().circular(), "data.circular", "true", "use false");
   refuse(job.data().reverse_complement(), "data.reverse_complement", "true", "use false");
-  refuse(job.checkpoint().every() > 0, "checkpoint.every", std::to_string(job.checkpoint().every()),
-         "weights are saved at the end: use 0");
 }
 
 }  // namespace plasmid

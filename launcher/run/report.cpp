@@ -74,6 +74,7 @@ struct Report::Impl {
   bool line_open = false;  // a progress line waits to be written over
   Clock::time_point last_shown{};
   double seconds_a_step = 0;
+  int steps_here = 0;  // of this part of the run
 
   void print(const std::string& line) {
     std::printf("%s%s\n", line_open ? "\r\x1b[K" : "", line.c_str());
@@ -106,13 +107,15 @@ void Report::say(const std::string& line) {
 
 void Report::note(const std::string& line) { impl_->log->info("{}", line); }
 
+void Report::sync() { impl_->metrics.sync(); }
+
 void Report::step(const StepRecord& record) {
   impl_->metrics.append(to_json(record));
   // The first step warms caches and page tables up: it starts the average and is soon forgotten.
-  const double weight = record.step <= 2 ? 1 : 0.1;
+  const double weight = ++impl_->steps_here <= 2 ? 1 : 0.1;
   impl_->seconds_a_step += weight * (record.step_seconds - impl_->seconds_a_step);
   const auto now = Clock::now();
-  const bool last = record.step == impl_->steps, first = record.step == 1;
+  const bool last = record.step == impl_->steps, first = impl_->steps_here == 1;
   const bool due = now - impl_->last_shown >= (impl_->terminal ? Clock::duration(kBetweenRedraws) : kBetweenLines);
   if (!(first || last || due)) return;
   impl_->last_shown = now;

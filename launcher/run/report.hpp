@@ -19,6 +19,7 @@ class Report {
   void say(const std::string& line);   // both
   void note(const std::string& line);  // log.txt alone
   void step(const StepRecord&);        // from 1; Error{io} when the row cannot be written
+  void sync();                         // the rows so far reach the disk; Error{io}
 
  private:
   struct Impl;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "launcher/bootstrap/signals.hpp"
 #include "launcher/bootstrap/team.hpp"
 #include "launcher/bootstrap/together.hpp"
+#include "launcher/run/checkpoints.hpp"
 #include "launcher/run/report.hpp"
 #include "launcher/trainer/train_loop.hpp"
 #include "launcher/trainer/trainer.hpp"
@@ -46,16 +48,24 @@ class Session {
     mesh_.emplace(ranks_, degrees());
     together(ranks_, [&] {
       trainer_.emplace(job_, *mesh_, *corpus_, machine_bytes() / team_.ranks_here);
-      trainer_->initialize();
+      data_ = data_to_match(corpus_->size(), trainer_->loader().windows());
+      checkpoints_->require_match(data_);
+      checkpoints_->step() > 0 ? checkpoints_->load(trainer_->state()) : trainer_->initialize();
     });
     together(ranks_, [&] {
       if (!speaks()) return;
       directory_.emplace(job_.fields);
+      directory_->cut_metrics(checkpoints_->step());
       report_.emplace(*directory_, job_.fields, output_is_terminal());
     });
     summarise();
     catch_stop_signals();
-    return finish(run_steps(job_.fields, *trainer_, ranks_, report_ ? &*report_ : nullptr));
+    return finish(run_steps({.job = job_.fields,
+                             .trainer = *trainer_,
+                             .ranks = ranks_,
+                             .report = report_ ? &*report_ : nullptr,
+                             .first_step = checkpoints_->step() + 1,
+                             .save = [this](Index step) { save(step); }}));
   }
 
   // For exit.json when the run ends in an exception; any rank's word is better than none.
@@ -73,17 +83,23 @@ class Session {
   bool speaks() const { return ranks_.rank() == 0; }
 
   bool prepare() {  // false: nothing to do
-    bool finished = false;
+    bool continues = false;
     together(ranks_, [&] {
       JobFile file = read_job(options_.job);
       for (const std::string& assignment : options_.overrides) override_field(file, assignment);
       job_ = resolve(file, ranks_.size());
-      if (speaks()) finished = run_is_finished(job_.fields);
+      if (speaks()) continues = holds_run(job_.fields);
     });
-    if (ranks_.agree_max(finished)) {
-      if (speaks())
-        std::printf("%s has reached step %s: nothing to do\n", job_.fields.run_directory().c_str(),
-                    std::to_string(job_.fields.train().steps()).c_str());
+    checkpoints_.emplace(job_, ranks_);
+    together(ranks_, [&] { checkpoints_->require_match(fields_to_match(job_)); });
+    const Index reached = checkpoints_->step(), wanted = job_.fields.train().steps();
+    continues_ = ranks_.agree_max(continues);
+    if (reached >= wanted) {
+      if (speaks()) {
+        for (const std::string& line : checkpoints_->news()) std::printf("%s\n", line.c_str());
+        std::printf("%s has reached step %s of %s: nothing to do\n", job_.fields.run_directory().c_str(),
+                    std::to_string(reached).c_str(), std::to_string(wanted).c_str());
+      }
       return false;
     }
     together(ranks_, [&] { team_ = form_team(ranks_); });
@@ -125,13 +141,38 @@ class Session {
                  " of " + counted(train.batch(), "window"));
     report_->say("memory: at most " + human_bytes(trainer_->step_bytes()) + " a rank; run directory " +
                  directory_->path().string());
+    for (const std::string& line : checkpoints_->news()) report_->say(line);
+    if (continues_)
+      report_->say(checkpoints_->step() > 0 ? "going on from " + checkpoints_->path().string()
+                                            : "this run has no checkpoint yet: from the start");
   }
 
-  int finish(const Outcome& outcome) {
+  // Returns why the checkpoint is not in place, on all ranks; a full disk does not end a run.
+  std::string save(Index step) {
+    together(ranks_, [&] {
+      if (report_) report_->sync();  // the rows up to a checkpoint are there when it is
+    });
+    const auto start = std::chrono::steady_clock::now();
+    const std::string problem = checkpoints_->save(step, trainer_->state(), data_);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    char took[32];
+    std::snprintf(took, sizeof took, "%.3f s", seconds.count());
+    if (report_)
+      report_->say(problem.empty() ? "checkpoint: " + checkpoints_->path().string() + " in " + took
+                                   : one_line("checkpoint of step " + std::to_string(step) + " failed: " + problem) +
+                                         "; the one before stays");
+    return problem;
+  }
+
+  int finish(Outcome outcome) {
+    if (outcome.last_step > checkpoints_->step())
+      if (const std::string problem = save(outcome.last_step); !problem.empty())
+        outcome = {static_cast<int>(ErrorCode::io),
+                   one_line("checkpoint of step " + std::to_string(outcome.last_step) + " failed: " + problem) +
+                       "; the run can go on from step " + std::to_string(checkpoints_->step()),
+                   false, checkpoints_->step()};
     together(ranks_, [&] {
       if (!speaks()) return;
-      if (outcome.last_step > 0)
-        report_->say("weights: " + directory_->save_weights(outcome.last_step, trainer_->store(), job_.shape).string());
       directory_->write_exit(outcome.exit_status, outcome.reason, outcome.retry);
       outcome.exit_status == 0 ? report_->say(outcome.reason) : report_->note(outcome.reason);
     });
@@ -146,6 +187,9 @@ class Session {
   std::unique_ptr<Corpus> corpus_;
   std::optional<ProcessMesh> mesh_;
   std::optional<Trainer> trainer_;
+  std::optional<RunCheckpoints> checkpoints_;
+  FieldValues data_;        // that checkpoints must match
+  bool continues_ = false;  // the run directory held a run
   std::optional<RunDirectory> directory_;
   std::optional<Report> report_;
 };

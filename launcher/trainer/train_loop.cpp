@@ -35,7 +35,7 @@ Outcome stopped(Stop stop, Index step, Index steps) {
   const std::string at = " after step " + std::to_string(step) + " of " + std::to_string(steps);
   switch (stop) {
     case Stop::time_limit:
-      return {0, "train.max_seconds passed" + at, false, step};
+      return {static_cast<int>(ErrorCode::requeue), "train.max_seconds passed" + at, true, step};
     case Stop::requeue:
       return {static_cast<int>(ErrorCode::requeue), "asked to stop by a signal" + at, true, step};
     case Stop::interrupt:
@@ -54,31 +54,38 @@ Outcome not_finite(const StepResult& result, Index step) {
 
 }  // namespace
 
-Outcome run_steps(const v1::Job& job, Trainer& trainer, Communicator& ranks, Report* report) {
-  const Index steps = job.train().steps(), tokens_a_step = job.train().batch() * job.data().sequence_length();
+Outcome run_steps(const TrainLoop& loop) {
+  const v1::Job& job = loop.job;
+  const Index steps = job.train().steps(), tokens_a_step = job.train().batch() * job.data().sequence_length(),
+              every = job.checkpoint().every();
   const double limit = job.train().max_seconds();
   const auto start = Clock::now();
   auto last_end = start;
-  for (Index step = 1; step <= steps; ++step) {
-    const StepResult result = trainer.step(step);
+  for (Index step = loop.first_step; step <= steps; ++step) {
+    const StepResult result = loop.trainer.step(step);
     if (!result.finite) return not_finite(result, step);
     const bool late = limit > 0 && seconds_between(start, Clock::now()) >= limit;
-    const Shared shared =
-        share(ranks, std::max(stop_signal(), late ? Stop::time_limit : Stop::none), trainer.ledger().peak_bytes());
+    const Shared shared = share(loop.ranks, std::max(stop_signal(), late ? Stop::time_limit : Stop::none),
+                                loop.trainer.ledger().peak_bytes());
     const auto end = Clock::now();
     const double seconds = seconds_between(last_end, end);
     last_end = end;
-    if (report)
-      report->step({.step = step,
-                    .tokens = step * tokens_a_step,
-                    .loss = result.loss,
-                    .grad_norm = result.grad_norm,
-                    .learning_rate = result.learning_rate,
-                    .step_seconds = seconds,
-                    .tokens_per_second = static_cast<double>(tokens_a_step) / seconds,
-                    .peak_bytes = shared.peak_bytes,
-                    .resident_bytes = shared.resident_bytes});
-    if (shared.stop != Stop::none && step < steps) return stopped(shared.stop, step, steps);
+    if (loop.report)
+      loop.report->step({.step = step,
+                         .tokens = step * tokens_a_step,
+                         .loss = result.loss,
+                         .grad_norm = result.grad_norm,
+                         .learning_rate = result.learning_rate,
+                         .step_seconds = seconds,
+                         .tokens_per_second = static_cast<double>(tokens_a_step) / seconds,
+                         .peak_bytes = shared.peak_bytes,
+                         .resident_bytes = shared.resident_bytes});
+    if (step == steps) break;
+    if (shared.stop != Stop::none) return stopped(shared.stop, step, steps);
+    if (every > 0 && step % every == 0) {
+      loop.save(step);
+      last_end = Clock::now();  // a step's time is the time of training
+    }
   }
   return stopped(Stop::none, steps, steps);
 }

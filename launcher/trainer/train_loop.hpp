@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <string>
 
 #include "launcher/run/report.hpp"
@@ -13,8 +14,18 @@ struct Outcome {  // equal on all ranks; exit.json's content
   Index last_step = 0;  // whose update is in the weights
 };
 
-// Collective: steps 1 to train.steps, or until all ranks agree to stop after one: a signal, train.max_seconds, numbers
-// that are not finite. `report` is null on all ranks but one.
-Outcome run_steps(const v1::Job&, Trainer&, Communicator& ranks, Report* report);
+// What the loop works with on one rank; `report` is null on all ranks but one.
+struct TrainLoop {
+  const v1::Job& job;
+  Trainer& trainer;
+  Communicator& ranks;
+  Report* report;
+  Index first_step;                      // 1, or the one after a checkpoint's
+  std::function<void(Index step)> save;  // collective; called every checkpoint.every steps but the last
+};
+
+// Collective: up to train.steps, or until all ranks agree to stop after a step: a signal, train.max_seconds, numbers
+// that are not finite.
+Outcome run_steps(const TrainLoop&);
 
 }  // namespace plasmid

@@ -103,6 +103,14 @@ void Trainer::initialize() {
     store_->initialize(static_cast<std::uint64_t>(job_.fields.train().seed()));
 }
 
+TrainingState Trainer::state() {
+  return {store_->parameters(),
+          store_->weights(),
+          {0, store_->size()},
+          first_moment_.view().flat<float>(),
+          second_moment_.view().flat<float>()};
+}
+
 void Trainer::pass(Index step, Index first_row, LossSums& sums) {
   const v1::Train& train = job_.fields.train();
   std::vector<Index> windows;

@@ -4,6 +4,7 @@
 
 #include "attention/model/language_model.hpp"
 #include "launcher/job/job.hpp"
+#include "parallel/checkpoint/state.hpp"
 #include "parallel/cp/partition.hpp"
 #include "parallel/dp/gradients.hpp"
 #include "parallel/mesh/process_mesh.hpp"
@@ -40,6 +41,7 @@ class Trainer {
   Index step_bytes() const { return step_bytes_; }  // an upper bound, weights included
   Ledger& ledger() { return ledger_; }
   WholeStore& store() { return *store_; }
+  TrainingState state();  // weights and moments, to save or to load into
   const Loader& loader() const { return loader_; }
 
  private:

@@ -145,7 +145,7 @@ void put_in_place(const fs::path& checkpoints, const fs::path& partial, Index st
 void remove_old(const fs::path& checkpoints, const CheckpointRequest& request) {
   const Index step = request.about.step();
   std::vector<Index> old = checkpoint_steps(checkpoints);
-  std::erase_if(old, [step](Index other) { return other > step; });
+  std::erase_if(old, [&](Index other) { return other > step || std::ranges::count(request.damaged, other) > 0; });
   old.resize(static_cast<std::size_t>(std::max<Index>(std::ssize(old) - request.keep, 0)));
   old.insert(old.end(), request.damaged.begin(), request.damaged.end());
   for (const Index other : old) {

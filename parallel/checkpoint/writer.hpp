@@ -13,7 +13,7 @@ namespace plasmid {
 struct CheckpointRequest {
   v1::CheckpointManifest about;              // all but format_version and files
   std::map<std::string, std::string> texts;  // further files, by name: config.json
-  Index keep = 1;                            // checkpoints up to this step that stay, this one included; at least 1
+  Index keep = 1;                            // good ones up to this step that stay, this one included; at least 1
   std::vector<Index> damaged;                // steps of checkpoints to remove once this one is in place
 };
 

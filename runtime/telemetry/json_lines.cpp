@@ -72,4 +72,8 @@ void JsonLines::append(const std::string& object) {
   }
 }
 
+void JsonLines::sync() {
+  if (::fsync(descriptor_.get()) != 0) fail(path_, "syncing failed");
+}
+
 }  // namespace plasmid

@@ -14,6 +14,7 @@ class JsonLines {
  public:
   explicit JsonLines(std::filesystem::path);
   void append(const std::string& object);  // one line of JSON, without its end
+  void sync();                             // all lines so far reach the disk
 
  private:
   void repair();

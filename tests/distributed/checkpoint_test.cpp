@@ -239,10 +239,11 @@ TEST_P(CheckpointTest, KeepsTheLastOfThisLineAndRemovesDamagedOnes) {
     CheckpointRequest next = request(4, 1);
     save(world, folder.path(), next);
     EXPECT_EQ(names(), (std::vector<fs::path>{"step-10", "step-4"}));
-    next = request(5, 1);
+    // A damaged one is none of those kept.
+    next = request(11, 2);
     next.damaged = {10};
     save(world, folder.path(), next);
-    EXPECT_EQ(names(), (std::vector<fs::path>{"step-5"}));
+    EXPECT_EQ(names(), (std::vector<fs::path>{"step-11", "step-4"}));
   });
 }
 

@@ -184,8 +184,6 @@ TEST_F(JobTest, WhatIsNotAvailableIsRefusedByName) {
   EXPECT_EQ(refusal({"data.held_out_fraction=0.1"}), "--set: data.held_out_fraction: 0.1" + text + "use 0");
   EXPECT_EQ(refusal({"data.circular=true"}), "--set: data.circular: true" + text + "use false");
   EXPECT_EQ(refusal({"data.reverse_complement=true"}), "--set: data.reverse_complement: true" + text + "use false");
-  EXPECT_EQ(refusal({"checkpoint.every=5"}),
-            "--set: checkpoint.every: 5" + text + "weights are saved at the end: use 0");
 }
 
 TEST_F(JobTest, ADirectoryOfWeightsFixesTheShape) {
