@@ -187,6 +187,24 @@ TEST(Matmul, WeightGradientIsTheSameForAnyNumberOfThreads) {
   omp_set_num_threads(threads);
 }
 
+TEST(Matmul, BitsInsideAParallelRegionAreThoseOutside) {
+  Stream stream;
+  const Padded x = Padded::normal({101, 67}, 1), w = Padded::normal({90, 67}, 2), dy = Padded::normal({101, 90}, 3);
+  const auto run = [&](Padded& y, Padded& dw) {
+    ops::linear_forward(x.view(), w.view(), WeightLayout::out_in, {}, y.view(), stream);
+    ops::linear_weight_gradient(x.view(), dy.view(), WeightLayout::out_in, dw.view(), {}, stream);
+  };
+  Padded y({101, 90}), dw({90, 67});
+  run(y, dw);
+  std::vector<Padded> y_inside(2, Padded({101, 90})), dw_inside(2, Padded({90, 67}));
+#pragma omp parallel for num_threads(2) schedule(static, 1)
+  for (std::size_t i = 0; i < 2; ++i) run(y_inside[i], dw_inside[i]);
+  for (std::size_t i = 0; i < 2; ++i) {
+    test::expect_same_bits(y_inside[i], y, "product");
+    test::expect_same_bits(dw_inside[i], dw, "weight gradient");
+  }
+}
+
 TEST(MatmulDeathTest, RefusesShapesThatDoNotFit) {
   Stream stream;
   Padded x({2, 3}), w({4, 5}), y({2, 4});
