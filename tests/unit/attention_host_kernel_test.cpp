@@ -3,8 +3,12 @@
 #include <hwy/targets.h>
 #include <omp.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <random>
 #include <thread>
 
 #include "attention/kernel/host_blocks.hpp"

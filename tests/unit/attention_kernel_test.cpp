@@ -1,9 +1,11 @@
 // Every kernel against dense matrices in f64. The odd sizes are where tails hide.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <random>
 
 #include "attention/kernel/kernel.hpp"
 #include "tests/support/attention_case.hpp"
@@ -32,7 +34,7 @@ class Kernel : public testing::TestWithParam<Maker> {
 };
 
 TEST_P(Kernel, EqualsDenseMatricesForEveryHeadSize) {
-  for (const Index d : {1, 3, 8, 16, 20, 32, 64, 80, 100, 128, 256})
+  for (const Index d : {1, 3, 8, 16, 20, 32, 64, 80, 100, 128, 256, 520})
     expect_dense(test::random_case(test::causal_mask(131), 2, 2, d, static_cast<unsigned>(d)),
                  "d " + std::to_string(d));
 }

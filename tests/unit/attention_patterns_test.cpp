@@ -1,6 +1,7 @@
 // Kernels against results and gradients that PyTorch computed in f64, one case per pattern.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "attention/kernel/kernel.hpp"
