@@ -35,12 +35,14 @@ struct RingPlan {
 };
 
 // Exact attention over a sequence sharded over the ranks of `ring`, equal to that of one rank. Each rank holds O(its
-// shard): the sums live in f32 for the whole turn, the next key/value chunk is in flight while the present one is
-// worked on. Borrows the communicator and the kernel. A ring of one neither copies nor sends.
+// shard): out and dq are summed in f32 and lse in f64 for the whole turn, and the next key/value chunk is in flight
+// while the present one is worked on. Rounding does not grow with the ring. Borrows the communicator and the kernel
+// (one rank's: kernels keep state). A ring of one neither copies nor sends.
 //
-// q [tokens, heads, d], k, v [tokens, kv_heads, d], f32: last dim contiguous, the others strided (parts of one
-// projection). out [tokens, heads, d], lse [tokens, heads], dout, dq, dk, dv as out, q, k, v: f32; dq, dk, dv may be
-// strided likewise. All ranks call in the same order with plans of the same batch, whose map has ring.size() shards.
+// q [tokens, heads, d], k, v [tokens, kv_heads, d], f32: tokens may be strided (parts of one projection), the
+// inner dims are contiguous. out [tokens, heads, d], lse [tokens, heads], dout, dq, dk, dv as out, q, k, v: f32; dq,
+// dk, dv may be strided likewise. All ranks call in the same order with plans of the same batch, whose map has
+// ring.size() shards.
 class RingAttention {
  public:
   RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern);
