@@ -23,7 +23,7 @@ settle_open_mpi
 overrides=(--set run_directory="$run")
 for field in "$@"; do overrides+=(--set "$field"); done
 # Ctrl-C reaches the ranks as SIGTERM; the time is for the step under way and the weights.
-OMPI_MCA_odls_base_sigkill_timeout=3 mpirun -n 2 --oversubscribe --bind-to none \
+OMPI_MCA_odls_base_sigkill_timeout=5 mpirun -n 2 --oversubscribe --bind-to none \
   build/release/bin/plasmid train cluster/jobs/lambda_phage.textproto "${overrides[@]}"
 
 run_as_root=

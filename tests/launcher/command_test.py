@@ -176,6 +176,22 @@ class Training(CommandTest):
             for one, two in zip(alone, self.losses(axis, 2, [f"mesh.{axis}=2"]), strict=True):
                 self.assertAlmostEqual(two, one, delta=1e-5 * one)
 
+    def test_recomputing_changes_memory_but_no_bit(self):
+        kept = self.losses("kept")
+        peaks = [plasmid.metrics(self.folder / "kept")[-1]["peak_bytes"]]
+        for level in ("CORE", "ALL"):
+            self.assertEqual(self.losses(level, None, [f"train.recompute={level}"]), kept)
+            peaks.append(plasmid.metrics(self.folder / level)[-1]["peak_bytes"])
+        self.assertEqual(peaks, sorted(peaks, reverse=True))
+        self.assertLess(peaks[2], peaks[0])
+
+    def test_a_window_of_attention_changes_the_losses_but_not_between_ranks(self):
+        narrow = self.losses("narrow", None, ["attention.window_left=5"])
+        self.assertNotEqual(narrow, self.losses("wide"))
+        if plasmid.MPIEXEC:
+            for one, two in zip(narrow, self.losses("ranks", 2, ["attention.window_left=5", "mesh.cp=2"]), strict=True):
+                self.assertAlmostEqual(two, one, delta=1e-5 * one)
+
     def test_passes_of_a_batch_add_up(self):
         whole = self.losses("whole", None, ["train.batch=4", "train.micro_batch=4"])
         for one, two in zip(whole, self.losses("parts", None, ["train.batch=4"]), strict=True):
