@@ -17,6 +17,8 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::TextFormat;
 
+constexpr int kTabWidth = 8;  // protobuf's columns step over a tab so
+
 struct Problem {
   int line = 0, column = 0;  // from 0
   std::string text;
@@ -51,7 +53,7 @@ Surroundings surroundings(const std::string& content, const Problem& problem) {
   for (std::size_t i = 0; i < content.size() && std::pair(line, column) < std::pair(problem.line, problem.column);
        ++i) {
     const char c = content[i];
-    ++column;
+    column += c == '\t' ? kTabWidth - column % kTabWidth : 1;
     if (c == '\n') ++line, column = 0, comment = false;
     if (comment) continue;
     if (quote) {

@@ -66,6 +66,8 @@ TEST(JobText, AnUnknownFieldIsNamedWithTheNearestKnownOne) {
             "a.textproto:1:1: optimiser: no such field; did you mean optimizer?");
   EXPECT_EQ(text_refusal("model { # } quoted { in a comment\n from: \"}{\" wdith: 3 }"),
             "a.textproto:2:13: model.wdith: no such field; did you mean model.width?");
+  EXPECT_EQ(text_refusal("model {\tlayers: 3\t\twdith: 3 }"),
+            "a.textproto:1:33: model.wdith: no such field; did you mean model.width?");
 }
 
 TEST(JobText, AFieldGivenTwiceIsRefused) {
