@@ -16,13 +16,24 @@ namespace fs = std::filesystem;
   throw Error(ErrorCode::cannot_create, "run_directory: " + path.string() + " " + why);
 }
 
+// A folder that is not there yet can be made only below one that is.
+void require_folder_above(const fs::path& path) {
+  std::error_code ignored;
+  fs::path above = fs::absolute(path).parent_path();
+  while (above.has_relative_path() && !fs::exists(above, ignored)) above = above.parent_path();
+  if (!fs::is_directory(above, ignored)) occupied(path, "cannot be made: " + above.string() + " is not a directory");
+}
+
 }  // namespace
 
 bool holds_run(const v1::Job& job) {
   const fs::path path = job.run_directory();
   std::error_code problem;
   const fs::file_status status = fs::status(path, problem);
-  if (!fs::exists(status)) return false;
+  if (!fs::exists(status)) {
+    require_folder_above(path);
+    return false;
+  }
   if (!fs::is_directory(status)) occupied(path, "is not a directory");
   const bool empty = fs::is_empty(path, problem);
   if (problem) occupied(path, "cannot be read: " + problem.message());
