@@ -62,11 +62,11 @@ FieldValues data_to_match(Index tokens, Index windows) {
   return {{"data.files: tokens in all", std::to_string(tokens)}, {"data.files: windows", std::to_string(windows)}};
 }
 
-RunCheckpoints::RunCheckpoints(const Job& job, Communicator& ranks)
+RunCheckpoints::RunCheckpoints(const Job& job, Communicator& ranks, bool continues)
     : job_(job),
       ranks_(ranks),
       folder_(std::filesystem::path(job.fields.run_directory()) / "checkpoints"),
-      found_(search(ranks, folder_)),
+      found_(continues ? search(ranks, folder_) : CheckpointSearch{}),
       newest_(found_.manifest.step()) {
   for (const std::string& damage : found_.damage)
     news_.push_back("checkpoint is damaged: " + damage + "; going on from step " + std::to_string(newest_));

@@ -20,9 +20,10 @@ FieldValues data_to_match(Index tokens, Index windows);
 // The checkpoints of one run, on all its ranks: the one that it goes on from, and those that it writes.
 class RunCheckpoints {
  public:
-  // Collective. Looks for the newest good one. Throws Refusal: Error{io} where the folder cannot be read, Error{data}
-  // where there are checkpoints and none is good, for a run is not started over what may be weeks of it.
-  RunCheckpoints(const Job&, Communicator& ranks);
+  // Collective. `continues` (equal on all ranks): the run directory holds a run, so the newest good one is looked for.
+  // Throws Refusal: Error{io} where the folder cannot be read, Error{data} where there are checkpoints and none is
+  // good, for a run is not started over what may be weeks of it.
+  RunCheckpoints(const Job&, Communicator& ranks, bool continues);
 
   Index step() const { return newest_; }                          // of the newest good one; 0: there is none
   const std::vector<std::string>& news() const { return news_; }  // a line for each that was passed over

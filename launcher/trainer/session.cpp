@@ -90,10 +90,10 @@ class Session {
       job_ = resolve(file, ranks_.size());
       if (speaks()) continues = holds_run(job_.fields);
     });
-    checkpoints_.emplace(job_, ranks_);
+    continues_ = ranks_.agree_max(continues);
+    checkpoints_.emplace(job_, ranks_, continues_);
     together(ranks_, [&] { checkpoints_->require_match(fields_to_match(job_)); });
     const Index reached = checkpoints_->step(), wanted = job_.fields.train().steps();
-    continues_ = ranks_.agree_max(continues);
     if (reached >= wanted) {
       if (speaks()) {
         for (const std::string& line : checkpoints_->news()) std::printf("%s\n", line.c_str());

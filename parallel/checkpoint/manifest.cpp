@@ -103,8 +103,8 @@ void write_manifest(const fs::path& checkpoint, const v1::CheckpointManifest& ma
   std::string text;
   const auto status = google::protobuf::util::MessageToJsonString(manifest, &text, options);
   PLASMID_CHECK(status.ok()) << status.ToString();
-  write_file_atomically(checkpoint / kManifest, text);
-  write_file_atomically(checkpoint / kChecksum, checksum_line(text));
+  write_file_atomically(checkpoint / kManifest, text, FolderSync::later);
+  write_file_atomically(checkpoint / kChecksum, checksum_line(text), FolderSync::later);
 }
 
 v1::CheckpointManifest read_manifest(const fs::path& checkpoint) {

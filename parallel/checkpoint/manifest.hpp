@@ -26,6 +26,7 @@ std::filesystem::path partial_path(const std::filesystem::path& checkpoints, Ind
 std::vector<Index> checkpoint_steps(const std::filesystem::path& checkpoints);
 std::vector<std::filesystem::path> partial_checkpoints(const std::filesystem::path& checkpoints);
 
+// The caller syncs the folder.
 void write_manifest(const std::filesystem::path& checkpoint, const v1::CheckpointManifest&);
 
 // Throws Error{no_input | data} naming the file and what is wrong with it: a manifest that is missing, damaged, of

@@ -58,12 +58,12 @@ void write_whole_files(const fs::path& folder, const CheckpointRequest& request,
                                              static_cast<std::size_t>(parameter->range.size()));
     tensors.emplace(parameter->name, view_of(whole).reshape(parameter->shape));
   }
-  const FileDigest digest = write_safetensors(folder / kWeightsFile, tensors, {{"format", "pt"}});
+  const FileDigest digest = write_safetensors(folder / kWeightsFile, tensors, {{"format", "pt"}}, FolderSync::later);
   files.push_back(describe(kWeightsFile, v1::CheckpointFile::WEIGHTS, digest));
   for (const ParameterPtr& parameter : state.parameters)
     add_piece(files.back(), parameter->name, {0, parameter->range.size()});
   for (const auto& [name, text] : request.texts) {
-    write_file_atomically(folder / name, text);
+    write_file_atomically(folder / name, text, FolderSync::later);
     files.push_back(describe(name, v1::CheckpointFile::TEXT, digest_of(text)));
   }
 }
@@ -84,7 +84,8 @@ void write_moments(const fs::path& folder, const TrainingState& state, int rank,
     add_piece(file, parameter->name, {here.begin - place.begin, here.end - place.begin});
   }
   if (tensors.empty()) return;  // a small model over many ranks
-  v1::CheckpointFile written = describe(name, v1::CheckpointFile::OPTIMIZER, write_safetensors(folder / name, tensors));
+  v1::CheckpointFile written =
+      describe(name, v1::CheckpointFile::OPTIMIZER, write_safetensors(folder / name, tensors, {}, FolderSync::later));
   written.mutable_pieces()->Swap(file.mutable_pieces());
   files.push_back(std::move(written));
 }

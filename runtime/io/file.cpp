@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -87,27 +88,33 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
+  constexpr std::size_t kStretch = 8 << 20;
   while (!bytes.empty()) {
-    const ssize_t put = ::write(descriptor_.get(), bytes.data(), bytes.size());
+    const ssize_t put = ::write(descriptor_.get(), bytes.data(), std::min(bytes.size(), kStretch));
     if (put < 0 && errno == EINTR) continue;
     if (put < 0) fail(ErrorCode::io, path_, "writing failed");
     bytes = bytes.subspan(static_cast<std::size_t>(put));
+    unsent_ += static_cast<std::size_t>(put);
+    if (unsent_ < kStretch) continue;
+    // The disk begins while the next bytes come, so that the sync at the end finds little to do. A hint: it may fail.
+    ::sync_file_range(descriptor_.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+    unsent_ = 0;
   }
 }
 
-void AtomicFile::commit() {
+void AtomicFile::commit(FolderSync folder) {
   if (::fsync(descriptor_.get()) != 0) fail(ErrorCode::io, path_, "syncing failed");
   // Network file systems report a failed write only here.
   if (::close(descriptor_.release()) != 0) fail(ErrorCode::io, path_, "closing failed");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(ErrorCode::io, path_, "renaming failed");
   temporary_.clear();
-  sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
+  if (folder == FolderSync::now) sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
 }
 
-void write_file_atomically(const std::filesystem::path& path, const std::string& content) {
+void write_file_atomically(const std::filesystem::path& path, const std::string& content, FolderSync folder) {
   AtomicFile file(path);
   file.write(content);
-  file.commit();
+  file.commit(folder);
 }
 
 void sync_folder(const std::filesystem::path& folder) {

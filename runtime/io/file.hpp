@@ -48,6 +48,8 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+enum class FolderSync { now, later };  // later: the caller syncs the folder once for many files
+
 // A file written whole or not at all: bytes go to a temporary name in the same folder; commit() syncs them, renames and
 // syncs the folder. Without commit the temporary file is removed and what stood there before stays. Throws
 // Error{cannot_create} where the file cannot be made or would replace a folder, Error{io} where writing fails.
@@ -59,15 +61,16 @@ class AtomicFile {
   ~AtomicFile();
   void write(std::span<const std::byte>);
   void write(const std::string& text) { write(std::as_bytes(std::span(text))); }
-  void commit();
+  void commit(FolderSync = FolderSync::now);
 
  private:
   std::filesystem::path path_, temporary_;
   Descriptor descriptor_;
+  std::size_t unsent_ = 0;  // bytes that only the system's cache holds
 };
 
 // Bytes of a small file, whole or not at all, in the same way.
-void write_file_atomically(const std::filesystem::path&, const std::string& content);
+void write_file_atomically(const std::filesystem::path&, const std::string& content, FolderSync = FolderSync::now);
 
 // The names in a folder reach the disk. Throws Error{io}.
 void sync_folder(const std::filesystem::path&);

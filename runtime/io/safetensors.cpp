@@ -52,8 +52,8 @@ class DigestedFile {
       bytes = bytes.subspan(block.size());
     }
   }
-  FileDigest commit() {
-    file_.commit();
+  FileDigest commit(FolderSync folder) {
+    file_.commit(folder);
     return {bytes_, digest_.hex()};
   }
 
@@ -134,7 +134,7 @@ ConstView SafetensorsFile::tensor(const std::string& name) const {
 }
 
 FileDigest write_safetensors(const std::filesystem::path& path, const std::map<std::string, ConstView>& tensors,
-                             const std::map<std::string, std::string>& metadata) {
+                             const std::map<std::string, std::string>& metadata, FolderSync folder) {
   // Wide elements first: every tensor then starts on a multiple of its element size.
   std::vector<const std::pair<const std::string, ConstView>*> order;
   for (const auto& item : tensors) {
@@ -162,7 +162,7 @@ FileDigest write_safetensors(const std::filesystem::path& path, const std::map<s
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(std::as_bytes(std::span(text)));
   for (const auto* item : order) file.write({item->second.data, static_cast<std::size_t>(item->second.spec().bytes())});
-  return file.commit();
+  return file.commit(folder);
 }
 
 }  // namespace plasmid

@@ -7,6 +7,7 @@
 
 #include "runtime/base/shape.hpp"
 #include "runtime/io/digest.hpp"
+#include "runtime/io/file.hpp"
 #include "runtime/tensor/view.hpp"
 
 namespace plasmid {
@@ -38,6 +39,6 @@ class SafetensorsFile {
 // Returns the file's length and digest. Throws Error{io} or Error{cannot_create} naming the path; what stood there
 // before stays.
 FileDigest write_safetensors(const std::filesystem::path&, const std::map<std::string, ConstView>& tensors,
-                             const std::map<std::string, std::string>& metadata = {});
+                             const std::map<std::string, std::string>& metadata = {}, FolderSync = FolderSync::now);
 
 }  // namespace plasmid
