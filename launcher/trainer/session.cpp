@@ -14,6 +14,7 @@
 #include "launcher/run/report.hpp"
 #include "launcher/trainer/train_loop.hpp"
 #include "launcher/trainer/trainer.hpp"
+#include "parallel/checkpoint/agreement.hpp"
 #include "runtime/base/error.hpp"
 
 namespace plasmid {
@@ -149,11 +150,11 @@ class Session {
 
   // Returns why the checkpoint is not in place, on all ranks; a full disk does not end a run.
   std::string save(Index step) {
-    together(ranks_, [&] {
+    const auto start = std::chrono::steady_clock::now();
+    std::string problem = run_agreed(ranks_, [&] {
       if (report_) report_->sync();  // the rows up to a checkpoint are there when it is
     });
-    const auto start = std::chrono::steady_clock::now();
-    const std::string problem = checkpoints_->save(step, trainer_->state(), data_);
+    if (problem.empty()) problem = checkpoints_->save(step, trainer_->state(), data_);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     char took[32];
     std::snprintf(took, sizeof took, "%.3f s", seconds.count());

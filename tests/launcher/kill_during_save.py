@@ -58,14 +58,23 @@ def name_of(pid):
         return ""
 
 
-def wait_for_save(process, checkpoints):
+def partials(checkpoints):
+    """What is being written, or was when a rank was killed: (name, inode)."""
+    found = set()
+    try:
+        for entry in os.scandir(checkpoints):
+            if entry.name.endswith(".partial"):
+                found.add((entry.name, entry.inode()))
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def wait_for_save(process, checkpoints, stale):
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
-        try:
-            if any(name.endswith(".partial") for name in os.listdir(checkpoints)):
-                return True
-        except FileNotFoundError:
-            pass
+        if partials(checkpoints) - stale:
+            return True
         time.sleep(0.0005)
     return False
 
@@ -77,13 +86,13 @@ def start(path, ranks):
 
 def kill_one(path, checkpoints, ranks, longest, chance):
     """Returns whether a rank was killed, and what was seen: the moment, the folder afterwards."""
+    stale = partials(checkpoints)
     process = start(path, ranks)
-    skipped = chance.randrange(3)  # saves that go by
-    saved = wait_for_save(process, checkpoints)
-    for _ in range(skipped):
-        while saved and process.poll() is None and any(n.endswith(".partial") for n in os.listdir(checkpoints)):
+    saved = wait_for_save(process, checkpoints, stale)
+    for _ in range(chance.randrange(3)):  # saves that go by
+        while saved and process.poll() is None and partials(checkpoints) - stale:
             time.sleep(0.0005)
-        saved = wait_for_save(process, checkpoints)
+        saved = wait_for_save(process, checkpoints, stale)
     delay = chance.uniform(0, longest)
     time.sleep(delay)
     victims = ranks_of(process)
