@@ -32,6 +32,6 @@ cat <<END
 
 The run is in $run. What to try next (its numbers; going on with it; another model):
   tail -n 3 $run/metrics.jsonl
-  mpirun ${run_as_root}--oversubscribe -n 2 build/release/bin/plasmid train $run/job.textproto --set train.steps=300
+  mpirun ${run_as_root}--oversubscribe -n 2 build/release/bin/plasmid train $run/job.textproto --set train.steps=350
   mpirun ${run_as_root}--oversubscribe -n 2 build/release/bin/plasmid train cluster/jobs/lambda_phage.textproto --set run_directory=runs/llama --set model.family=LLAMA
 END
