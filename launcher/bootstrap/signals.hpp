@@ -10,8 +10,8 @@ enum class Stop : int {
   interrupt = 3,   // Ctrl-C
 };
 
-// Turns SIGTERM, SIGUSR1 and SIGINT into a flag that the trainer reads between steps. A second signal of one kind acts
-// as it does by default. A file that passes its size limit becomes a failed write, as on a full disk, and
+// Turns SIGTERM, SIGUSR1 and SIGINT into a flag that the trainer reads between steps. A second SIGINT acts as it does
+// by default. A file that passes its size limit becomes a failed write, as on a full disk, and
 // a reader of standard output that has gone ends nothing.
 void catch_stop_signals();
 Stop stop_signal();

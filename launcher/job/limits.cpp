@@ -125,13 +125,19 @@ void check_bounds(const JobFile& file) {
     const Place place = find(file.job, bound.path);
     if (!place.given()) continue;
     const double value = place.group->GetReflection()->GetDouble(*place.group, place.field);
-    const bool inside = value >= bound.least && value <= bound.most && !(bound.open_above && value == bound.most) &&
-                        !(bound.open_below && value == bound.least);
+    const double used = static_cast<float>(value);  // the optimiser's: a beta that rounds to 1 is 1
+    const bool inside = value >= bound.least && value <= bound.most && !(bound.open_above && used == bound.most) &&
+                        !(bound.open_below && used == bound.least);
     if (!inside)
       throw Error(ErrorCode::config, file.named(bound.path) + ": " + shortest(value) + " is not in " +
                                          (bound.open_below ? "(" : "[") + shortest(bound.least) + ", " +
                                          shortest(bound.most) + (bound.open_above ? ")" : "]"));
   }
+  const v1::Optimizer& optimizer = file.job.optimizer();
+  if (optimizer.schedule() == v1::Optimizer::CONSTANT && optimizer.final_learning_rate() > 0)
+    throw Error(ErrorCode::config, file.named("optimizer.final_learning_rate") + ": " +
+                                       shortest(optimizer.final_learning_rate()) +
+                                       " has no effect: optimizer.schedule is CONSTANT, not LINEAR or COSINE");
 }
 
 void refuse_unavailable(const JobFile& file) {

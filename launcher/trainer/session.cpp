@@ -44,6 +44,7 @@ class Session {
   Session(World& world, const TrainOptions& options) : ranks_(world.ranks()), options_(options) {}
 
   int run() {
+    catch_stop_signals();  // also one that comes while data is read ends the run after a step, with a checkpoint
     if (!prepare()) return 0;
     open_corpus_in_turn();
     mesh_.emplace(ranks_, degrees());
@@ -60,7 +61,6 @@ class Session {
       report_.emplace(*directory_, job_.fields, output_is_terminal());
     });
     summarise();
-    catch_stop_signals();
     return finish(run_steps({.job = job_.fields,
                              .trainer = *trainer_,
                              .ranks = ranks_,
@@ -140,6 +140,7 @@ class Session {
                  counted(corpus_->records(), "record") + ", " + counted(trainer_->loader().windows(), "window") +
                  " of " + std::to_string(job_.fields.data().sequence_length()) + "; " + counted(train.steps(), "step") +
                  " of " + counted(train.batch(), "window"));
+    for (const std::string& line : corpus_->warnings()) report_->say("data: " + line);
     report_->say("memory: at most " + human_bytes(trainer_->step_bytes()) + " a rank; run directory " +
                  directory_->path().string());
     for (const std::string& line : checkpoints_->news()) report_->say(line);
@@ -166,7 +167,7 @@ class Session {
   }
 
   int finish(Outcome outcome) {
-    if (outcome.last_step > checkpoints_->step())
+    if (outcome.sound && outcome.last_step > checkpoints_->step())
       if (const std::string problem = save(outcome.last_step); !problem.empty())
         outcome = {static_cast<int>(ErrorCode::io),
                    one_line("checkpoint of step " + std::to_string(outcome.last_step) + " failed: " + problem) +

@@ -48,8 +48,9 @@ Outcome stopped(Stop stop, Index step, Index steps) {
 Outcome not_finite(const StepResult& result, Index step) {
   std::ostringstream text;
   text << "step " << step << ": loss " << result.loss << ", gradient norm " << result.grad_norm
-       << ": not finite, at learning rate " << result.learning_rate << "; the weights are those of step " << step - 1;
-  return {static_cast<int>(ErrorCode::software), text.str(), false, step - 1};
+       << ": not finite, at learning rate " << result.learning_rate << "; the weights of step " << step - 1
+       << " are not saved";
+  return {static_cast<int>(ErrorCode::software), text.str(), false, step - 1, false};
 }
 
 }  // namespace

@@ -12,6 +12,7 @@ struct Outcome {  // equal on all ranks; exit.json's content
   std::string reason;
   bool retry = false;
   Index last_step = 0;  // whose update is in the weights
+  bool sound = true;    // false: these weights led to numbers that are not finite, and make no checkpoint
 };
 
 // What the loop works with on one rank; `report` is null on all ranks but one.

@@ -97,7 +97,8 @@ Pending MpiCommunicator::all_reduce(View inout, Reduce op, Stream&) {
 Pending MpiCommunicator::all_gather(ConstView in, View out, Stream&) {
   contract::parts_of(in, out, size_);
   auto operation = start("all_gather");
-  const Elements elements(in.dtype, in.count(), limit());
+  // Implementations form part * rank in int: the whole output stays below the limit too.
+  const Elements elements(in.dtype, in.count(), std::max<Index>(1, limit() / size_));
   const bool in_place = in.data == out.data + rank_ * in.spec().bytes();
   check(MPI_Iallgather(in_place ? MPI_IN_PLACE : in.data, elements.count(), elements.type(), out.data, elements.count(),
                        elements.type(), comm_, add(*operation)),
@@ -111,7 +112,7 @@ Pending MpiCommunicator::reduce_scatter(ConstView in, View out, Reduce op, Strea
   auto operation = start("reduce_scatter");
   const MPI_Datatype type = type_of(in.dtype);
   const Index part = out.count(), bytes = size_of(in.dtype);
-  if (part <= limit()) {
+  if (in.count() <= limit()) {  // the whole input: implementations form its count in int
     check(MPI_Ireduce_scatter_block(in.data, out.data, static_cast<int>(part), type, op_of(op), comm_, add(*operation)),
           operation->name);
     return track(std::move(operation));

@@ -106,6 +106,11 @@ struct Arena::Impl {
       return data;
     }
     std::byte* data = request(bytes);
+    if (!data && !free.empty()) {  // blocks of other sizes may be what the machine lacks
+      for (const auto& [size, block] : free) deallocate(block, size);
+      free.clear();
+      data = request(bytes);
+    }
     if (data) taken.emplace(data, bytes);
     return data;
   }

@@ -10,6 +10,7 @@
 
 #include "parallel/comm/self.hpp"
 #include "parallel/mesh/process_mesh.hpp"
+#include "runtime/optim/optimizer.hpp"
 #include "tests/support/local_line.hpp"
 #include "tests/support/model_run.hpp"
 #include "tests/support/ranks.hpp"
@@ -93,9 +94,20 @@ void expect_equals_one_rank(Communicator& ring, Family family, const std::vector
   const auto want = run_on(alone, *self), got = run_on(sharded, ring);
   EXPECT_EQ(got.counted, want.counted);
   EXPECT_NEAR(got.sum, want.sum, kTolerance * want.sum);
-  const std::vector<double> gradients(alone.store().gradients().begin(), alone.store().gradients().end());
-  EXPECT_LE(relative_error(sharded.store().gradients(), gradients), kTolerance)
-      << length << " tokens, rank " << ring.rank() << " of " << ring.size();
+  // A gradient that is zero in exact arithmetic is rounding: held against a thousandth of the largest tensor's.
+  const auto norm = [](std::span<const float> x) { return std::sqrt(sum_of_squares(x)); };
+  double largest = 0;
+  for (const ParameterPtr& parameter : alone.store().parameters())
+    largest = std::max(largest, norm(alone.store().gradient(*parameter).flat<float>()));
+  const auto& of_sharded = sharded.store().parameters();
+  for (std::size_t i = 0; i < of_sharded.size(); ++i) {
+    const auto wanted = alone.store().gradient(*alone.store().parameters()[i]).flat<float>();
+    const auto found = sharded.store().gradient(*of_sharded[i]).flat<float>();
+    std::vector<float> difference(wanted.size());
+    for (std::size_t j = 0; j < wanted.size(); ++j) difference[j] = found[j] - wanted[j];
+    EXPECT_LE(norm(difference), kTolerance * std::max(norm(wanted), largest / 1000))
+        << of_sharded[i]->name << ", " << length << " tokens, rank " << ring.rank() << " of " << ring.size();
+  }
 }
 
 TEST_P(ModelParityOnRanks, AwkwardLines) {

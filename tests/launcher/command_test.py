@@ -219,11 +219,21 @@ class Training(CommandTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertEqual([row["loss"] for row in plasmid.metrics(self.folder / "second")], losses)
 
+    def test_what_is_left_out_of_the_data_is_said(self):
+        fasta = self.folder / "gap.fa"
+        fasta.write_text(">full\n" + "ACGT" * 200 + "\n>hollow\n>last\n" + "GATTACA" * 50 + "\n")
+        result = self.train(self.job(data={"files": [str(fasta)]}, train={"steps": 1}))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("hollow", result.stdout)
+        self.assertIn("hollow", (self.folder / "run/log.txt").read_text())
+
     def test_numbers_that_are_not_finite_stop_the_run(self):
         result = self.train(self.job(train={"steps": 50}), None, ["optimizer.learning_rate=1e25"])
         self.assertEqual(result.returncode, 70)
         self.assertRegex(result.stderr, r"^plasmid: step \d+: loss .* not finite.*\n$")
         self.assertEqual(plasmid.exit_record(self.folder / "run")["code"], 70)
+        # Ruined weights must not become the checkpoint that a resume starts from.
+        self.assertEqual(list((self.folder / "run").glob("checkpoints/step-*")), [])
 
     def test_max_seconds_ends_the_run_after_a_step(self):
         result = self.train(self.job(train={"steps": 10**6}), None, ["train.max_seconds=1e-9"])

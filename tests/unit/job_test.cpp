@@ -108,7 +108,12 @@ TEST_F(JobTest, CountsOutsideTheirBoundsAreRefused) {
   EXPECT_EQ(refusal({"train.seed=-1"}), "--set: train.seed: -1 is below 0");
   EXPECT_EQ(refusal({"optimizer.learning_rate=-0.5"}), "--set: optimizer.learning_rate: -0.5 is not in [0, 1e+30]");
   EXPECT_EQ(refusal({"optimizer.learning_rate=nan"}), "--set: optimizer.learning_rate: nan is not in [0, 1e+30]");
+  EXPECT_EQ(refusal({"optimizer.final_learning_rate=1e-5"}),
+            "--set: optimizer.final_learning_rate: 1e-05 has no effect: optimizer.schedule is CONSTANT, not LINEAR or "
+            "COSINE");
   EXPECT_EQ(refusal({"optimizer.beta1=1"}), "--set: optimizer.beta1: 1 is not in [0, 1)");
+  EXPECT_EQ(refusal({"optimizer.beta2=0.99999999"}), "--set: optimizer.beta2: 1 is not in [0, 1)") << "1 in f32";
+  EXPECT_EQ(refusal({"optimizer.epsilon=1e-46"}), "--set: optimizer.epsilon: 1e-46 is not in (0, 1e+30]") << "0 in f32";
   EXPECT_EQ(refusal({"optimizer.epsilon=0"}), "--set: optimizer.epsilon: 0 is not in (0, 1e+30]");
   EXPECT_EQ(refusal({"train.max_seconds=inf"}), "--set: train.max_seconds: inf is not in [0, 1e+30]");
 }
