@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <vector>
 
@@ -100,6 +101,12 @@ Team form_team(Communicator& ranks) {
   team.threads = threads_for(seats, ranks.rank());
   omp_set_num_threads(team.threads);
   return team;
+}
+
+Index machine_bytes() {
+  Index bytes = ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE), limit = 0;
+  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit) bytes = std::min(bytes, limit);
+  return bytes;
 }
 
 }  // namespace plasmid

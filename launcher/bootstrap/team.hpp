@@ -17,4 +17,6 @@ struct Team {
 // Error{config} for an OMP_NUM_THREADS that is no positive number.
 Team form_team(Communicator& ranks);
 
+Index machine_bytes();  // main memory of this host, or of the control group where that is less
+
 }  // namespace plasmid

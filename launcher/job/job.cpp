@@ -182,15 +182,17 @@ void record_shape(const ModelShape& shape, v1::Model& model) {
 
 void check_files(const JobFile& file) {
   namespace fs = std::filesystem;
-  for (const std::string& name : file.job.data().files()) {
-    const std::string at = file.named("data.files") + ": " + name;
+  const auto check = [&](const char* path, const std::string& name) {
+    const std::string at = file.named(path) + ": " + name;
     std::error_code problem;
     const fs::file_status status = fs::status(name, problem);
     if (!fs::exists(status)) throw Error(ErrorCode::no_input, at + ": no such file");
     if (fs::is_directory(status)) throw Error(ErrorCode::no_input, at + ": a directory, not a file");
     if (fs::is_regular_file(status) && fs::file_size(name, problem) == 0 && !problem)
       throw Error(ErrorCode::data, at + ": an empty file");
-  }
+  };
+  for (const std::string& name : file.job.data().files()) check("data.files", name);
+  for (const std::string& name : file.job.data().held_out_files()) check("data.held_out_files", name);
 }
 
 }  // namespace

@@ -51,7 +51,7 @@ struct RealBound {
 };
 constexpr double kHuge = 1e30;
 constexpr RealBound kRealBounds[] = {{"model.dropout", 0, 1, true},
-                                     {"data.held_out_fraction", 0, 1, true},
+                                     {"data.held_out_fraction", 0, 0.5},
                                      {"optimizer.learning_rate", 0, kHuge},
                                      {"optimizer.final_learning_rate", 0, kHuge},
                                      {"optimizer.beta1", 0, 1, true},
@@ -87,6 +87,18 @@ void unavailable(const JobFile& file, bool asked, std::string_view path, const s
   if (asked)
     throw Error(ErrorCode::config,
                 file.named(path) + ": " + value + " is not available in this version; " + std::string(instead));
+}
+
+void check_held_out(const JobFile& file) {
+  const v1::Data& data = file.job.data();
+  const Index every = file.job.train().evaluate_every();
+  const bool by_file = data.held_out_files_size() > 0, by_fraction = data.held_out_fraction() > 0;
+  if (by_file && by_fraction)
+    throw Error(ErrorCode::config, file.named("data.held_out_fraction") + ": " + shortest(data.held_out_fraction()) +
+                                       ", and data.held_out_files names files: give one of them");
+  if (every > 0 && !by_file && !by_fraction)
+    throw Error(ErrorCode::config, file.named("train.evaluate_every") + ": " + std::to_string(every) +
+                                       ", but nothing is held out; give data.held_out_fraction or held_out_files");
 }
 
 }  // namespace
@@ -138,6 +150,7 @@ void check_bounds(const JobFile& file) {
     throw Error(ErrorCode::config, file.named("optimizer.final_learning_rate") + ": " +
                                        shortest(optimizer.final_learning_rate()) +
                                        " has no effect: optimizer.schedule is CONSTANT, not LINEAR or COSINE");
+  check_held_out(file);
 }
 
 void refuse_unavailable(const JobFile& file) {
@@ -155,11 +168,6 @@ void refuse_unavailable(const JobFile& file) {
   refuse(job.mesh().tp() > 1, "mesh.tp", std::to_string(job.mesh().tp()), "use mesh.cp or mesh.dp");
   refuse(job.mesh().zero() > 0, "mesh.zero", std::to_string(job.mesh().zero()), "use 0");
   refuse(job.model().dropout() > 0, "model.dropout", shortest(job.model().dropout()), "use 0");
-  refuse(job.train().evaluate_every() > 0, "train.evaluate_every", std::to_string(job.train().evaluate_every()),
-         "use 0");
-  refuse(job.data().held_out_files_size() > 0, "data.held_out_files", "a held-out file", "leave it out");
-  refuse(job.data().held_out_fraction() > 0, "data.held_out_fraction", shortest(job.data().held_out_fraction()),
-         "use 0");
   refuse(job.data().circular(), "data.circular", "true", "use false");
   refuse(job.data().reverse_complement(), "data.reverse_complement", "true", "use false");
 }

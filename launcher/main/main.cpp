@@ -18,6 +18,7 @@ int parse_and_run(int argc, char** argv) {
   int status = 0, forwarded = argc;
   char** arguments = argv;
   plasmid::add_train(app, &forwarded, &arguments, status);
+  plasmid::add_eval(app, &forwarded, &arguments, status);
   plasmid::add_checkpoint(app, status);
   plasmid::add_doctor(app, &forwarded, &arguments, status);
   const bool speaks = plasmid::launched_rank() == 0;

@@ -53,6 +53,7 @@ FieldValues fields_to_match(const Job& job) {
           {"data.sequence_length", std::to_string(data.sequence_length())},
           {"data.order", v1::Data::Order_Name(data.order())},
           {"data.pack", data.pack() ? "true" : "false"},
+          {"data.held_out_fraction", text(data.held_out_fraction())},
           {"data.lower_case", v1::Data::LowerCase_Name(data.lower_case())},
           {"train.batch", std::to_string(job.fields.train().batch())},
           {"train.seed", std::to_string(job.fields.train().seed())}};

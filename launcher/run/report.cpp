@@ -107,6 +107,11 @@ void Report::say(const std::string& line) {
 
 void Report::note(const std::string& line) { impl_->log->info("{}", line); }
 
+void Report::evaluation(const EvaluationRecord& record, const std::string& line) {
+  impl_->metrics.append(to_json(record));
+  say(line);
+}
+
 void Report::sync() { impl_->metrics.sync(); }
 
 void Report::step(const StepRecord& record) {

@@ -19,7 +19,8 @@ class Report {
   void say(const std::string& line);   // both
   void note(const std::string& line);  // log.txt alone
   void step(const StepRecord&);        // from 1; Error{io} when the row cannot be written
-  void sync();                         // the rows so far reach the disk; Error{io}
+  void evaluation(const EvaluationRecord&, const std::string& line);  // the row, and the line as `say`; Error{io}
+  void sync();                                                        // the rows so far reach the disk; Error{io}
 
  private:
   struct Impl;

@@ -72,6 +72,15 @@ void RunDirectory::cut_metrics(Index last_step) const {
   if (changed) kept.commit();
 }
 
+bool RunDirectory::has_evaluation(Index step) const {
+  std::ifstream rows(metrics(), std::ios::binary);
+  for (std::string row; std::getline(rows, row);) {
+    const auto parsed = nlohmann::json::parse(row, nullptr, false);
+    if (parsed.is_object() && parsed.contains("held_out_loss") && parsed.value("step", Index{0}) == step) return true;
+  }
+  return false;
+}
+
 void RunDirectory::write_exit(int code, const std::string& reason, bool retry) const {
   const nlohmann::ordered_json exit = {{"code", code}, {"reason", reason}, {"retry", retry}};
   write_file_atomically(path_ / "exit.json",

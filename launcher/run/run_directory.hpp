@@ -24,6 +24,8 @@ class RunDirectory {
   // Rows of metrics.jsonl beyond this step are of work that is done again; the file is replaced whole. Error{io}.
   void cut_metrics(Index last_step) const;
 
+  bool has_evaluation(Index step) const;  // whether metrics.jsonl has its row
+
   void write_exit(int code, const std::string& reason, bool retry) const;
 
  private:

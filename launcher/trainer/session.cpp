@@ -1,10 +1,7 @@
 #include "launcher/trainer/session.hpp"
 
-#include <unistd.h>
-
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <optional>
 
 #include "launcher/bootstrap/signals.hpp"
@@ -12,6 +9,7 @@
 #include "launcher/bootstrap/together.hpp"
 #include "launcher/run/checkpoints.hpp"
 #include "launcher/run/report.hpp"
+#include "launcher/trainer/job_data.hpp"
 #include "launcher/trainer/train_loop.hpp"
 #include "launcher/trainer/trainer.hpp"
 #include "parallel/checkpoint/agreement.hpp"
@@ -19,21 +17,6 @@
 
 namespace plasmid {
 namespace {
-
-// Main memory of the machine, or of the control group where that is less.
-Index machine_bytes() {
-  Index bytes = ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE), limit = 0;
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> limit) bytes = std::min(bytes, limit);
-  return bytes;
-}
-
-CorpusOptions corpus_options(const v1::Data& data) {
-  CorpusOptions options;
-  options.files.assign(data.files().begin(), data.files().end());
-  options.tokenizer = data.tokenizer() == v1::Data::BYTE ? Tokenizer::byte : Tokenizer::nucleotide;
-  options.lower_case = data.lower_case() == v1::Data::MASK ? LowerCase::mask : LowerCase::fold;
-  return options;
-}
 
 std::string counted(Index count, const std::string& what) {
   return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
@@ -46,11 +29,11 @@ class Session {
   int run() {
     catch_stop_signals();  // also one that comes while data is read ends the run after a step, with a checkpoint
     if (!prepare()) return 0;
-    open_corpus_in_turn();
+    corpora_ = open_data(ranks_, job_.fields.data());
     mesh_.emplace(ranks_, degrees());
     together(ranks_, [&] {
-      trainer_.emplace(job_, *mesh_, *corpus_, machine_bytes() / team_.ranks_here);
-      data_ = data_to_match(corpus_->size(), trainer_->loader().windows());
+      trainer_.emplace(job_, *mesh_, *corpora_.training, machine_bytes() / team_.ranks_here);
+      data_ = data_to_match(corpora_.training->size(), trainer_->loader().windows());
       checkpoints_->require_match(data_);
       checkpoints_->step() > 0 ? checkpoints_->load(trainer_->state()) : trainer_->initialize();
     });
@@ -60,13 +43,16 @@ class Session {
       directory_->cut_metrics(checkpoints_->step());
       report_.emplace(*directory_, job_.fields, output_is_terminal());
     });
+    if (corpora_.held_out) evaluation_.emplace(job_.fields, *mesh_, *corpora_.held_out);
     summarise();
     return finish(run_steps({.job = job_.fields,
                              .trainer = *trainer_,
                              .ranks = ranks_,
                              .report = report_ ? &*report_ : nullptr,
                              .first_step = checkpoints_->step() + 1,
-                             .save = [this](Index step) { save(step); }}));
+                             .save = [this](Index step) { save(step); },
+                             .evaluation = evaluation_ ? &*evaluation_ : nullptr,
+                             .evaluates_first = lacks_evaluation()}));
   }
 
   // For exit.json when the run ends in an exception; any rank's word is better than none.
@@ -107,15 +93,11 @@ class Session {
     return true;
   }
 
-  // One rank first: it alone unpacks a compressed file, and the others find it done.
-  void open_corpus_in_turn() {
-    for (const bool turn : {true, false})
-      together(ranks_, [&] {
-        if (speaks() == turn) corpus_ = open_corpus(corpus_options(job_.fields.data()));
-      });
-    if (corpus_->size() < 2)
-      throw Refusal{static_cast<int>(ErrorCode::data),
-                    speaks() ? "data.files: " + counted(corpus_->size(), "token") + " in all, nothing to predict" : ""};
+  // Whether the checkpoint that this run goes on from was due to be evaluated, and a signal came first.
+  bool lacks_evaluation() {
+    const Index step = checkpoints_->step();
+    if (!evaluation_ || step == 0 || !evaluation_due(job_.fields.train(), step)) return false;
+    return ranks_.agree_max(directory_ && !directory_->has_evaluation(step)) != 0;
   }
 
   Degrees degrees() const {
@@ -136,17 +118,28 @@ class Session {
                  counted(shape.layers, "layer") + ", width " + std::to_string(shape.width) + ", " +
                  counted(shape.heads, "head") + ", " + human_count(static_cast<double>(trainer_->parameters())) +
                  " parameters");
-    report_->say("data: " + human_count(static_cast<double>(corpus_->size())) + " tokens in " +
-                 counted(corpus_->records(), "record") + ", " + counted(trainer_->loader().windows(), "window") +
-                 " of " + std::to_string(job_.fields.data().sequence_length()) + "; " + counted(train.steps(), "step") +
-                 " of " + counted(train.batch(), "window"));
-    for (const std::string& line : corpus_->warnings()) report_->say("data: " + line);
+    const Corpus& corpus = *corpora_.training;
+    report_->say("data: " + human_count(static_cast<double>(corpus.size())) + " tokens in " +
+                 counted(corpus.records(), "record") + ", " + counted(trainer_->loader().windows(), "window") + " of " +
+                 std::to_string(job_.fields.data().sequence_length()) + "; " + counted(train.steps(), "step") + " of " +
+                 counted(train.batch(), "window"));
+    for (const std::string& line : corpus.warnings()) report_->say("data: " + line);
+    if (evaluation_) summarise_held_out();
     report_->say("memory: at most " + human_bytes(trainer_->step_bytes()) + " a rank; run directory " +
                  directory_->path().string());
     for (const std::string& line : checkpoints_->news()) report_->say(line);
     if (continues_)
       report_->say(checkpoints_->step() > 0 ? "going on from " + checkpoints_->path().string()
                                             : "this run has no checkpoint yet: from the start");
+  }
+
+  void summarise_held_out() {
+    const Corpus& corpus = *corpora_.held_out;
+    const Index every = job_.fields.train().evaluate_every();
+    report_->say("held out: " + human_count(static_cast<double>(corpus.size())) + " tokens in " +
+                 counted(corpus.records(), "record") + ", " + counted(evaluation_->windows(), "window") +
+                 "; evaluated " + (every > 0 ? "every " + counted(every, "step") + " and " : "") + "at the end");
+    for (const std::string& line : corpus.warnings()) report_->say("held out: " + line);
   }
 
   // Returns why the checkpoint is not in place, on all ranks; a full disk does not end a run.
@@ -186,9 +179,10 @@ class Session {
   const TrainOptions& options_;
   Job job_;
   Team team_;
-  std::unique_ptr<Corpus> corpus_;
+  JobData corpora_;
   std::optional<ProcessMesh> mesh_;
   std::optional<Trainer> trainer_;
+  std::optional<Evaluation> evaluation_;
   std::optional<RunCheckpoints> checkpoints_;
   FieldValues data_;        // that checkpoints must match
   bool continues_ = false;  // the run directory held a run

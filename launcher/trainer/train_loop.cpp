@@ -53,7 +53,24 @@ Outcome not_finite(const StepResult& result, Index step) {
   return {static_cast<int>(ErrorCode::software), text.str(), false, step - 1, false};
 }
 
+// False: a signal came before its end.
+bool evaluate(const TrainLoop& loop, Index step) {
+  const auto start = Clock::now();
+  const auto sums = loop.evaluation->run(loop.trainer.forward_parts(), [] { return stop_signal() != Stop::none; });
+  if (!sums || !loop.report) return sums.has_value();
+  const v1::Job& job = loop.job;
+  const EvaluationRecord record = record_of(*sums, step, step * job.train().batch() * job.data().sequence_length(),
+                                            seconds_between(start, Clock::now()));
+  loop.report->evaluation(record, "step " + std::to_string(step) + "/" + std::to_string(job.train().steps()) + "  " +
+                                      describe(record, job.data()));
+  return true;
+}
+
 }  // namespace
+
+bool evaluation_due(const v1::Train& train, Index step) {
+  return step == train.steps() || (train.evaluate_every() > 0 && step % train.evaluate_every() == 0);
+}
 
 Outcome run_steps(const TrainLoop& loop) {
   const v1::Job& job = loop.job;
@@ -61,7 +78,8 @@ Outcome run_steps(const TrainLoop& loop) {
               every = job.checkpoint().every();
   const double limit = job.train().max_seconds();
   const auto start = Clock::now();
-  auto last_end = start;
+  if (loop.evaluates_first) evaluate(loop, loop.first_step - 1);
+  auto last_end = Clock::now();
   for (Index step = loop.first_step; step <= steps; ++step) {
     const StepResult result = loop.trainer.step(step);
     if (!result.finite) return not_finite(result, step);
@@ -81,8 +99,14 @@ Outcome run_steps(const TrainLoop& loop) {
                          .tokens_per_second = static_cast<double>(tokens_a_step) / seconds,
                          .peak_bytes = shared.peak_bytes,
                          .resident_bytes = shared.resident_bytes});
+    if (step < steps && shared.stop != Stop::none) return stopped(shared.stop, step, steps);
+    if (loop.evaluation && evaluation_due(job.train(), step)) {
+      const bool complete = evaluate(loop, step);
+      if (!complete && step < steps) return stopped(share(loop.ranks, stop_signal(), 0).stop, step, steps);
+      if (!complete && loop.report) loop.report->say("held out: the evaluation was stopped by a signal");
+      last_end = Clock::now();
+    }
     if (step == steps) break;
-    if (shared.stop != Stop::none) return stopped(shared.stop, step, steps);
     if (every > 0 && step % every == 0) {
       loop.save(step);
       last_end = Clock::now();  // a step's time is the time of training

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "launcher/run/report.hpp"
+#include "launcher/trainer/evaluation.hpp"
 #include "launcher/trainer/trainer.hpp"
 
 namespace plasmid {
@@ -23,7 +24,12 @@ struct TrainLoop {
   Report* report;
   Index first_step;                      // 1, or the one after a checkpoint's
   std::function<void(Index step)> save;  // collective; called every checkpoint.every steps but the last
+  Evaluation* evaluation = nullptr;      // null: nothing is held out
+  bool evaluates_first = false;          // the checkpoint's own evaluation was due, and stopped before its end
 };
+
+// Whether the held-out data is evaluated after this step: every train.evaluate_every steps, and after the last.
+bool evaluation_due(const v1::Train&, Index step);
 
 // Collective: up to train.steps, or until all ranks agree to stop after a step: a signal, train.max_seconds, numbers
 // that are not finite.

@@ -49,6 +49,11 @@ constexpr Index kCopies = 4;  // of each parameter: weight, gradient, two moment
 
 }  // namespace
 
+std::unique_ptr<LanguageModel> model_of(const Job& job, ProcessMesh& mesh) {
+  return make_language_model(job.shape, mesh.along(axes::cp), pattern_of(job.fields.attention()),
+                             recompute_of(job.fields.train()));
+}
+
 Trainer::Trainer(const Job& job, ProcessMesh& mesh, Corpus& corpus, Index available_bytes)
     : job_(job),
       mesh_(mesh),
@@ -58,8 +63,7 @@ Trainer::Trainer(const Job& job, ProcessMesh& mesh, Corpus& corpus, Index availa
       pool_(Arena::Kind::pool, ledger_),
       saved_(Arena::Kind::stack, ledger_),
       scratch_(Arena::Kind::pool, ledger_),
-      model_(make_language_model(job.shape, mesh.along(axes::cp), pattern_of(job.fields.attention()),
-                                 recompute_of(job.fields.train()))) {
+      model_(model_of(job, mesh)) {
   check_memory(available_bytes);
   store_ = std::make_unique<WholeStore>(*model_, pool_);
   first_moment_ = pool_.take({{store_->size()}}, "moments");
@@ -77,12 +81,12 @@ void Trainer::check_memory(Index available_bytes) {
   const Index tokens =
       token_count(*std::ranges::max_element(shards_, {}, [](const auto& owned) { return token_count(owned); }));
   const TensorSpec in[] = {{{tokens}, DType::i32}, {{tokens}, DType::i32}};
-  const Cost cost = model_->cost(in, Keep::all);
+  const Index pass = std::max(model_->cost(in, Keep::all).together(), model_->cost(in, Keep::nothing).together());
   const Index state = kCopies * 4 * parameter_count_;
-  step_bytes_ = state + cost.together();
+  step_bytes_ = state + pass;
   if (step_bytes_ > available_bytes)
     throw Error(ErrorCode::memory, "memory: " + human_bytes(state) + " of weights, gradients and moments + " +
-                                       human_bytes(cost.together()) + " for " + std::to_string(tokens) +
+                                       human_bytes(pass) + " for " + std::to_string(tokens) +
                                        " tokens a pass = " + human_bytes(step_bytes_) + " a rank, but it has " +
                                        human_bytes(available_bytes) +
                                        "; raise mesh.cp, or lower train.micro_batch or the model");

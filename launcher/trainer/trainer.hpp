@@ -4,6 +4,7 @@
 
 #include "attention/model/language_model.hpp"
 #include "launcher/job/job.hpp"
+#include "launcher/trainer/evaluation.hpp"
 #include "parallel/checkpoint/state.hpp"
 #include "parallel/cp/partition.hpp"
 #include "parallel/dp/gradients.hpp"
@@ -13,6 +14,8 @@
 #include "runtime/optim/optimizer.hpp"
 
 namespace plasmid {
+
+std::unique_ptr<LanguageModel> model_of(const Job&, ProcessMesh&);  // borrows the mesh
 
 struct StepResult {  // equal on all ranks
   double loss = 0;   // mean over the counted labels of the whole batch, before the update; NaN when none counts
@@ -38,9 +41,10 @@ class Trainer {
   StepResult step(Index step);  // collective; from 1. A batch without a counted label changes nothing
 
   Index parameters() const { return parameter_count_; }
-  Index step_bytes() const { return step_bytes_; }  // an upper bound, weights included
+  Index step_bytes() const { return step_bytes_; }  // an upper bound, weights included; evaluation keeps to it
   Ledger& ledger() { return ledger_; }
   WholeStore& store() { return *store_; }
+  ForwardParts forward_parts() { return {*model_, *store_, saved_, scratch_, stream_}; }
   TrainingState state();  // weights and moments, to save or to load into
   const Loader& loader() const { return loader_; }
 

@@ -26,7 +26,7 @@ Index whole_index(const Parameter& parameter, Index i) {
 
 }  // namespace
 
-WholeStore::WholeStore(Module& module, Arena& pool) {
+WholeStore::WholeStore(Module& module, Arena& pool, Holds holds) {
   module.parameters([this](const ParameterPtr& parameter) {
     if (std::find(parameters_.begin(), parameters_.end(), parameter) != parameters_.end()) return;
     parameter->range = {size_, size_ + parameter->local_shape().count()};
@@ -34,8 +34,9 @@ WholeStore::WholeStore(Module& module, Arena& pool) {
     parameters_.push_back(parameter);
   });
   weights_ = pool.take({{size_}}, "weights");
-  gradients_ = pool.take({{size_}}, "gradients");
   std::ranges::fill(weights(), 0.0f);
+  if (holds == Holds::weights) return;
+  gradients_ = pool.take({{size_}}, "gradients");
   std::ranges::fill(gradients(), 0.0f);
 }
 

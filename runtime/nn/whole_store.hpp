@@ -14,7 +14,9 @@ namespace plasmid {
 // are one). The store outlives the leases; the arena's ledger outlives the store.
 class WholeStore final : public ParameterStore {
  public:
-  WholeStore(Module&, Arena& pool);  // sets Parameter::range; weights are uninitialised, gradients zero
+  enum class Holds : std::uint8_t { weights, weights_and_gradients };
+  // Sets Parameter::range; all values are zero. Without gradients no backward may run.
+  WholeStore(Module&, Arena& pool, Holds = Holds::weights_and_gradients);
 
   void initialize(std::uint64_t seed);  // each parameter from (seed, name, element): equal for every layout
 
@@ -25,7 +27,7 @@ class WholeStore final : public ParameterStore {
 
   Index size() const { return size_; }  // floats, gaps included
   std::span<float> weights() const { return weights_.view().flat<float>(); }
-  std::span<float> gradients() const { return gradients_.view().flat<float>(); }
+  std::span<float> gradients() const { return gradients_.view().flat<float>(); }  // where it holds them
   const std::vector<ParameterPtr>& parameters() const { return parameters_; }
 
  private:

@@ -23,7 +23,13 @@ std::string to_json(const StepRecord& record) {
 }
 
 std::string to_json(const EvaluationRecord& record) {
-  return Object{{"step", record.step}, {"tokens", record.tokens}, {"held_out_loss", record.held_out_loss}}.dump();
+  return Object{{"step", record.step},
+                {"tokens", record.tokens},
+                {"held_out_loss", record.held_out_loss},
+                {"held_out_bits", record.held_out_bits},
+                {"held_out_labels", record.held_out_labels},
+                {"seconds", record.seconds}}
+      .dump();
 }
 
 Index resident_bytes() {

@@ -19,8 +19,11 @@ struct StepRecord {
 };
 
 struct EvaluationRecord {
-  Index step = 0, tokens = 0;
-  double held_out_loss = 0;
+  Index step = 0, tokens = 0;  // of the weights
+  double held_out_loss = 0;    // nats per label
+  double held_out_bits = 0;    // the same in bits
+  Index held_out_labels = 0;   // that it is the mean of
+  double seconds = 0;
 };
 
 // One line, fields in the order above; numbers in the shortest form that reads back equal, null where not finite.

@@ -184,11 +184,20 @@ TEST_F(JobTest, WhatIsNotAvailableIsRefusedByName) {
   EXPECT_EQ(refusal({"mesh.tp=2"}, 2), "--set: mesh.tp: 2" + text + "use mesh.cp or mesh.dp");
   EXPECT_EQ(refusal({"mesh.zero=1"}), "--set: mesh.zero: 1" + text + "use 0");
   EXPECT_EQ(refusal({"model.dropout=0.1"}), "--set: model.dropout: 0.1" + text + "use 0");
-  EXPECT_EQ(refusal({"train.evaluate_every=5"}), "--set: train.evaluate_every: 5" + text + "use 0");
-  EXPECT_EQ(refusal({"data.held_out_files=x"}), "--set: data.held_out_files: a held-out file" + text + "leave it out");
-  EXPECT_EQ(refusal({"data.held_out_fraction=0.1"}), "--set: data.held_out_fraction: 0.1" + text + "use 0");
   EXPECT_EQ(refusal({"data.circular=true"}), "--set: data.circular: true" + text + "use false");
   EXPECT_EQ(refusal({"data.reverse_complement=true"}), "--set: data.reverse_complement: true" + text + "use false");
+}
+
+TEST_F(JobTest, HeldOutDataIsNamedOnce) {
+  EXPECT_EQ(resolved({"data.held_out_fraction=0.5", "train.evaluate_every=5"}).fields.train().evaluate_every(), 5);
+  EXPECT_EQ(resolved({"data.held_out_files=" + data()}).fields.data().held_out_fraction(), 0);
+  EXPECT_EQ(refusal({"data.held_out_fraction=0.51"}), "--set: data.held_out_fraction: 0.51 is not in [0, 0.5]");
+  EXPECT_EQ(refusal({"data.held_out_fraction=0.1", "data.held_out_files=" + data()}),
+            "--set: data.held_out_fraction: 0.1, and data.held_out_files names files: give one of them");
+  EXPECT_EQ(refusal({"train.evaluate_every=5"}),
+            "--set: train.evaluate_every: 5, but nothing is held out; give data.held_out_fraction or held_out_files");
+  EXPECT_EQ(refusal({"data.held_out_files=" + empty()}, 1, ErrorCode::data),
+            "--set: data.held_out_files: " + empty() + ": an empty file");
 }
 
 TEST_F(JobTest, ADirectoryOfWeightsFixesTheShape) {

@@ -15,7 +15,8 @@ TEST(StepRecord, HasTheNamesThatScriptsRead) {
   EXPECT_EQ(to_json(record),
             R"({"step":3,"tokens":1099511627776,"loss":0.1,"grad_norm":2.5,"learning_rate":0.001,"step_seconds":0.25,)"
             R"("tokens_per_second":8192.0,"peak_bytes":100,"resident_bytes":200})");
-  EXPECT_EQ(to_json(EvaluationRecord{3, 6, 1.5}), R"({"step":3,"tokens":6,"held_out_loss":1.5})");
+  EXPECT_EQ(to_json(EvaluationRecord{3, 6, 1.5, 2.25, 7, 0.5}),
+            R"({"step":3,"tokens":6,"held_out_loss":1.5,"held_out_bits":2.25,"held_out_labels":7,"seconds":0.5})");
 }
 
 TEST(StepRecord, ReadsBackToTheBit) {

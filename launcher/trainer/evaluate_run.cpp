@@ -1,0 +1,195 @@
+#include "launcher/trainer/evaluate_run.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "launcher/bootstrap/team.hpp"
+#include "launcher/bootstrap/together.hpp"
+#include "launcher/trainer/evaluation.hpp"
+#include "launcher/trainer/job_data.hpp"
+#include "launcher/trainer/trainer.hpp"
+#include "parallel/checkpoint/manifest.hpp"
+#include "parallel/checkpoint/reader.hpp"
+#include "runtime/base/error.hpp"
+
+namespace plasmid {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Evaluator {
+ public:
+  Evaluator(World& world, const EvaluateOptions& options) : ranks_(world.ranks()), options_(options) {}
+
+  int run() {
+    together(ranks_, [&] { file_ = read_run(); });
+    find_weights();
+    together(ranks_, [&] {
+      adapt_job();
+      job_ = resolve(file_, ranks_.size());
+    });
+    const Team team = form_team(ranks_);
+    const JobData data = open_data(ranks_, job_.fields.data());
+    together(ranks_, [&] { require_split(*data.training); });
+    const v1::Mesh& degrees = job_.fields.mesh();
+    ProcessMesh mesh(ranks_,
+                     {static_cast<int>(degrees.dp()), static_cast<int>(degrees.cp()), static_cast<int>(degrees.tp())});
+    Evaluation evaluation(job_.fields, mesh, data.held_out ? *data.held_out : *data.training);
+    const LossSums sums = evaluate(mesh, evaluation, machine_bytes() / team.ranks_here);
+    if (ranks_.rank() == 0) tell(evaluation, sums);
+    return 0;
+  }
+
+ private:
+  JobFile read_run() const {
+    std::error_code problem;
+    const fs::path job = options_.run / "job.textproto";
+    if (!fs::is_directory(options_.run, problem) || !fs::exists(job, problem))
+      throw Error(ErrorCode::no_input, options_.run.string() + ": no run directory");
+    return read_job(job);
+  }
+
+  // Fills checkpoint_ and manifest_ from a checkpoint whose every byte is as it was written.
+  void find_weights() {
+    const fs::path folder = options_.run / "checkpoints";
+    if (options_.step > 0) {
+      together(ranks_, [&] {
+        checkpoint_ = checkpoint_path(folder, options_.step);
+        if (!fs::exists(checkpoint_)) throw Error(ErrorCode::no_input, checkpoint_.string() + ": no such checkpoint");
+        manifest_ = read_manifest(checkpoint_);
+        verify_files(checkpoint_, manifest_);
+      });
+      return;
+    }
+    CheckpointSearch found;
+    std::string problem;
+    ErrorCode code = ErrorCode::no_input;
+    try {
+      found = find_checkpoint(ranks_, folder);
+      if (found.folder.empty() && found.damaged.empty()) {
+        problem = options_.run.string() + ": holds no checkpoint";
+      } else if (found.folder.empty()) {
+        problem = folder.string() + ": no checkpoint is good (the newest: " + found.damage.front() + ")";
+        code = ErrorCode::data;
+      }
+    } catch (const Error& error) {  // on all ranks alike
+      problem = error.what(), code = error.code();
+    }
+    if (!problem.empty()) throw Refusal{static_cast<int>(code), ranks_.rank() == 0 ? one_line(problem) : ""};
+    checkpoint_ = found.folder, manifest_ = found.manifest, damage_ = found.damage;
+  }
+
+  // The run's job, as it must be to evaluate: the checkpoint's own shape, the mesh of the ranks that are here.
+  void adapt_job() {
+    v1::Job& job = file_.job;
+    job.mutable_model()->set_from(checkpoint_.string());
+    const bool names_mesh =
+        std::ranges::any_of(options_.overrides, [](const std::string& text) { return text.starts_with("mesh."); });
+    const v1::Mesh& of_run = job.mesh();
+    if (!names_mesh && of_run.dp() * of_run.cp() * of_run.tp() != ranks_.size()) {
+      v1::Mesh mesh;
+      mesh.set_cp(ranks_.size());
+      *job.mutable_mesh() = mesh;
+    }
+    for (const std::string& assignment : options_.overrides) override_field(file_, assignment);
+    if (!options_.files.empty()) {
+      v1::Data& data = *job.mutable_data();
+      data.mutable_files()->Assign(options_.files.begin(), options_.files.end());
+      data.clear_held_out_files();
+      data.clear_held_out_fraction();
+      file_.given_at["data.files"] = "--files";
+    } else if (job.data().held_out_files_size() == 0 && !(job.data().held_out_fraction() > 0)) {
+      throw Error(ErrorCode::config, options_.run.string() +
+                                         ": its job holds nothing out (data.held_out_fraction, data.held_out_files); "
+                                         "name the data with --files");
+    }
+    v1::Train& train = *job.mutable_train();
+    train.clear_evaluate_every();  // of training, as is the batch
+    Index rows = 0;
+    if (!__builtin_mul_overflow(job.mesh().dp(), train.micro_batch(), &rows) && rows > 0) train.set_batch(rows);
+  }
+
+  // What was held out when this run trained must be what is held out now.
+  void require_split(const Corpus& training) const {
+    if (!(job_.fields.data().held_out_fraction() > 0)) return;
+    const auto trained = manifest_.must_match().find("data.files: tokens in all");
+    const std::string here = std::to_string(training.size());
+    if (trained != manifest_.must_match().end() && trained->second != here)
+      throw Error(ErrorCode::config, "data.held_out_fraction: leaves " + here + " tokens to train on, but " +
+                                         checkpoint_.string() + " was trained on " + trained->second +
+                                         "; name other data with --files");
+  }
+
+  LossSums evaluate(ProcessMesh& mesh, Evaluation& evaluation, Index available_bytes) {
+    Ledger ledger;
+    Arena saved(Arena::Kind::stack, ledger), scratch(Arena::Kind::pool, ledger), pool(Arena::Kind::pool, ledger);
+    const auto model = model_of(job_, mesh);
+    std::optional<WholeStore> store;
+    together(ranks_, [&] {
+      const Index pass = evaluation.pass_bytes(*model);
+      store.emplace(*model, pool, WholeStore::Holds::weights);
+      const Index weights = 4 * store->size();
+      if (weights + pass > available_bytes)
+        throw Error(ErrorCode::memory, "memory: " + human_bytes(weights) + " of weights + " + human_bytes(pass) +
+                                           " for a pass = " + human_bytes(weights + pass) + " a rank, but it has " +
+                                           human_bytes(available_bytes) +
+                                           "; raise mesh.cp, or lower train.micro_batch");
+      load_checkpoint(checkpoint_, manifest_, {store->parameters(), store->weights(), {}, {}, {}});
+    });
+    Stream stream;
+    const auto start = std::chrono::steady_clock::now();
+    const LossSums sums = *evaluation.run({*model, *store, saved, scratch, stream}, [] { return false; });
+    seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return sums;
+  }
+
+  void tell(const Evaluation& evaluation, const LossSums& sums) const {
+    const EvaluationRecord record = record_of(sums, manifest_.step(), manifest_.tokens(), seconds_);
+    const v1::Mesh& mesh = job_.fields.mesh();
+    const char* symbol = symbol_of(job_.fields.data());
+    if (options_.json) {
+      auto object = nlohmann::ordered_json::parse(to_json(record));
+      object["run"] = options_.run.string();
+      object["symbol"] = symbol;
+      object["windows"] = evaluation.windows();
+      object["mesh"] = {{"dp", mesh.dp()}, {"cp", mesh.cp()}, {"tp", mesh.tp()}};
+      std::printf("%s\n", object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+      return;
+    }
+    for (const std::string& line : damage_) std::printf("checkpoint is damaged: %s\n", line.c_str());
+    std::printf("%s, trained on %s tokens\n", checkpoint_.c_str(), std::to_string(manifest_.tokens()).c_str());
+    std::printf("%s in %s windows of %s, mesh dp %s x cp %s x tp %s\n", describe(record, job_.fields.data()).c_str(),
+                std::to_string(evaluation.windows()).c_str(),
+                std::to_string(job_.fields.data().sequence_length()).c_str(), std::to_string(mesh.dp()).c_str(),
+                std::to_string(mesh.cp()).c_str(), std::to_string(mesh.tp()).c_str());
+  }
+
+  Communicator& ranks_;
+  const EvaluateOptions& options_;
+  JobFile file_;
+  Job job_;
+  fs::path checkpoint_;
+  v1::CheckpointManifest manifest_;
+  std::vector<std::string> damage_;
+  double seconds_ = 0;
+};
+
+}  // namespace
+
+int evaluate_run(World& world, const EvaluateOptions& options) {
+  try {
+    return Evaluator(world, options).run();
+  } catch (const Refusal& refusal) {
+    if (!refusal.line.empty()) std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
+    return refusal.exit_status;
+  } catch (const std::exception& failure) {  // on this rank alone: the others wait for it
+    const Refusal refusal = describe(failure);
+    std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
+    if (world.ranks().size() > 1) world.abort(refusal.exit_status);
+    return refusal.exit_status;
+  }
+}
+
+}  // namespace plasmid

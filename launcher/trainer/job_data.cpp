@@ -1,0 +1,57 @@
+#include "launcher/trainer/job_data.hpp"
+
+#include "launcher/bootstrap/together.hpp"
+#include "runtime/base/error.hpp"
+#include "runtime/data/part_of_corpus.hpp"
+
+namespace plasmid {
+namespace {
+
+CorpusOptions options_of(const v1::Data& data, const google::protobuf::RepeatedPtrField<std::string>& files) {
+  CorpusOptions options;
+  options.files.assign(files.begin(), files.end());
+  options.tokenizer = data.tokenizer() == v1::Data::BYTE ? Tokenizer::byte : Tokenizer::nucleotide;
+  options.lower_case = data.lower_case() == v1::Data::MASK ? LowerCase::mask : LowerCase::fold;
+  return options;
+}
+
+void require_label(Corpus& corpus, const char* field) {
+  const std::string at = std::string(field) + ": ";
+  if (corpus.size() < 2)
+    throw Error(ErrorCode::data, at + std::to_string(corpus.size()) + " token" + (corpus.size() == 1 ? "" : "s") +
+                                     " in all, nothing to predict");
+  if (!has_label(corpus))
+    throw Error(ErrorCode::data, at + "none of " + std::to_string(corpus.size()) +
+                                     " tokens is one to predict: each is the first of its record, or lower case "
+                                     "under data.lower_case MASK");
+}
+
+JobData open_here(const v1::Data& fields) {
+  JobData data;
+  data.training = open_corpus(options_of(fields, fields.files()));
+  if (fields.held_out_files_size() > 0) {
+    data.held_out = open_corpus(options_of(fields, fields.held_out_files()));
+  } else if (fields.held_out_fraction() > 0) {
+    const Split split = split_line(data.training->size(), fields.held_out_fraction());
+    const std::shared_ptr<Corpus> whole = std::move(data.training);
+    data.training = part_of(whole, split.training);
+    data.held_out = part_of(whole, split.held_out);
+  }
+  require_label(*data.training, "data.files");
+  if (data.held_out)
+    require_label(*data.held_out, fields.held_out_files_size() > 0 ? "data.held_out_files" : "data.held_out_fraction");
+  return data;
+}
+
+}  // namespace
+
+JobData open_data(Communicator& ranks, const v1::Data& fields) {
+  JobData data;
+  for (const bool turn : {true, false})
+    together(ranks, [&] {
+      if ((ranks.rank() == 0) == turn) data = open_here(fields);
+    });
+  return data;
+}
+
+}  // namespace plasmid

@@ -1,0 +1,20 @@
+#pragma once
+#include <memory>
+
+#include "launcher/job/job_file.hpp"
+#include "parallel/comm/communicator.hpp"
+#include "runtime/data/corpus.hpp"
+
+namespace plasmid {
+
+struct JobData {
+  std::unique_ptr<Corpus> training;
+  std::unique_ptr<Corpus> held_out;  // null: nothing is
+};
+
+// Collective: opens what data.files, held_out_files and held_out_fraction name, first on one rank, which alone unpacks
+// compressed files. Each corpus has a token to predict. Throws Refusal: as open_corpus and split_line; Error{data}
+// where a corpus is too short to predict anything, or no token of it counts as a label.
+JobData open_data(Communicator& ranks, const v1::Data&);
+
+}  // namespace plasmid
