@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <numeric>
 
+#include "launcher/job/data_fields.hpp"
 #include "launcher/job/fields.hpp"
 #include "launcher/job/limits.hpp"
 #include "runtime/base/error.hpp"
@@ -201,6 +202,7 @@ Job resolve(const JobFile& file, int ranks) {
   require_fields(file);
   check_bounds(file);
   refuse_unavailable(file);
+  check_data_fields(file);
   Job job{file.job, {}};
   fill_defaults(job.fields);
   check_mesh(file, job.fields, ranks);

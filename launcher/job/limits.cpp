@@ -168,8 +168,6 @@ void refuse_unavailable(const JobFile& file) {
   refuse(job.mesh().tp() > 1, "mesh.tp", std::to_string(job.mesh().tp()), "use mesh.cp or mesh.dp");
   refuse(job.mesh().zero() > 0, "mesh.zero", std::to_string(job.mesh().zero()), "use 0");
   refuse(job.model().dropout() > 0, "model.dropout", shortest(job.model().dropout()), "use 0");
-  refuse(job.data().circular(), "data.circular", "true", "use false");
-  refuse(job.data().reverse_complement(), "data.reverse_complement", "true", "use false");
 }
 
 }  // namespace plasmid

@@ -105,6 +105,15 @@ class Session {
     return {static_cast<int>(mesh.dp()), static_cast<int>(mesh.cp()), static_cast<int>(mesh.tp())};
   }
 
+  std::string padding_share() const {  // of all windows of an epoch
+    const Loader& loader = trainer_->loader();
+    const double room =
+        static_cast<double>(loader.windows()) * static_cast<double>(job_.fields.data().sequence_length());
+    char text[32];
+    std::snprintf(text, sizeof text, "%.2f %% padding", 100 * static_cast<double>(loader.padding()) / room);
+    return text;
+  }
+
   void summarise() {
     if (!report_) return;
     const ModelShape& shape = job_.shape;
@@ -121,8 +130,8 @@ class Session {
     const Corpus& corpus = *corpora_.training;
     report_->say("data: " + human_count(static_cast<double>(corpus.size())) + " tokens in " +
                  counted(corpus.records(), "record") + ", " + counted(trainer_->loader().windows(), "window") + " of " +
-                 std::to_string(job_.fields.data().sequence_length()) + "; " + counted(train.steps(), "step") + " of " +
-                 counted(train.batch(), "window"));
+                 std::to_string(job_.fields.data().sequence_length()) + ", " + padding_share() + "; " +
+                 counted(train.steps(), "step") + " of " + counted(train.batch(), "window"));
     for (const std::string& line : corpus.warnings()) report_->say("data: " + line);
     if (evaluation_) summarise_held_out();
     report_->say("memory: at most " + human_bytes(trainer_->step_bytes()) + " a rank; run directory " +

@@ -14,7 +14,9 @@ LoaderOptions loader_options(const v1::Job& job) {
   return {.length = job.data().sequence_length(),
           .order = job.data().order() == v1::Data::SEQUENTIAL ? Order::sequential : Order::shuffled,
           .pack = job.data().pack(),
-          .seed = static_cast<std::uint64_t>(job.train().seed())};
+          .seed = static_cast<std::uint64_t>(job.train().seed()),
+          .circular = job.data().circular(),
+          .reverse_complement = job.data().reverse_complement()};
 }
 
 Recompute recompute_of(const v1::Train& train) {
@@ -117,10 +119,10 @@ TrainingState Trainer::state() {
 
 void Trainer::pass(Index step, Index first_row, LossSums& sums) {
   const v1::Train& train = job_.fields.train();
-  std::vector<Index> windows;
+  std::vector<Index> draws;
   for (Index row = first_row; row < first_row + train.micro_batch(); ++row)
-    windows.push_back(loader_.window_of(step - 1, row, train.batch()));
-  const Batch batch = loader_.read(windows, shards_, mesh_.coordinate(axes::cp), first_row);
+    draws.push_back(loader_.draw_of(step - 1, row, train.batch()));
+  const Batch batch = loader_.read(draws, shards_, mesh_.coordinate(axes::cp), first_row);
 
   double loss = 0;
   Index counted = 0;

@@ -1,7 +1,6 @@
 #include "runtime/data/corpus.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <string>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "runtime/base/error.hpp"
 #include "runtime/data/alphabet.hpp"
 #include "runtime/data/bytes.hpp"
+#include "runtime/data/file_kind.hpp"
 #include "runtime/data/sequence_index.hpp"
 
 namespace plasmid {
@@ -104,17 +104,6 @@ class SequenceSource final : public Source {
   SequenceIndex index_;
 };
 
-bool is_fasta(std::filesystem::path path) {
-  const auto lower_extension = [&] {
-    std::string text = path.extension().string();
-    std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    return text;
-  };
-  if (lower_extension() == ".gz") path.replace_extension();
-  const std::string extension = lower_extension();
-  return extension == ".fa" || extension == ".fasta" || extension == ".fna";
-}
-
 class FilesCorpus final : public Corpus {
  public:
   explicit FilesCorpus(const CorpusOptions& options)
@@ -162,7 +151,7 @@ class FilesCorpus final : public Corpus {
 
  private:
   std::unique_ptr<Source> open(const std::filesystem::path& path, const std::filesystem::path& cache) {
-    const bool fasta = is_fasta(path);
+    const bool fasta = file_kind(path) == FileKind::fasta;
     if (!fasta && tokenizer_ == Tokenizer::byte) {
       auto source = std::make_unique<TextSource>(open_bytes(path, cache));
       if (source->size() == 0) throw Error(ErrorCode::data, path.string() + ": is empty");

@@ -2,16 +2,13 @@
 
 #include <algorithm>
 #include <limits>
-#include <string>
+#include <utility>
 
 #include "runtime/base/check.hpp"
-#include "runtime/base/error.hpp"
 #include "runtime/data/permutation.hpp"
 
 namespace plasmid {
 namespace {
-
-Index windows_in(Index tokens, Index length) { return std::max<Index>(1, ceil_div(tokens - 1, length)); }
 
 ConstView borrow(const std::vector<std::int32_t>& values) { return view_of(std::span(values)); }
 
@@ -20,69 +17,100 @@ std::int32_t narrow(Index value) {
   return static_cast<std::int32_t>(value);
 }
 
-}  // namespace
+bool is_padding(const Stretch& stretch) { return stretch.record.size() == 0; }
 
-Loader::Loader(Corpus& corpus, LoaderOptions options) : corpus_(corpus), options_(options) {
-  if (options.length < 1)
-    throw Error(ErrorCode::config, "data.sequence_length: " + std::to_string(options.length) + " is below 1");
-  if (options.pack) {
-    window_count_ = windows_in(corpus.size(), options.length);
-    return;
+// Tokens [from, to) of a stretch with the one after them, where its record holds one: at most two ranges of the corpus,
+// in reading order, each ascending.
+std::vector<Range> ranges_of(const Stretch& stretch, Index from, Index to) {
+  const Range record = stretch.record;
+  const Index size = record.size(), place = stretch.first - record.begin;
+  const Index left = stretch.reverse ? place + 1 : size - place;  // tokens up to the record's end, in this direction
+  Index count = to - from + 1;
+  if (!stretch.ring) count = std::min(count, left - from);
+  std::vector<Range> found;
+  for (Index at = (stretch.reverse ? place - from + size : place + from) % size; count > 0;) {
+    const Index run = std::min(count, stretch.reverse ? at + 1 : size - at);
+    const Index begin = record.begin + (stretch.reverse ? at + 1 - run : at);
+    found.push_back({begin, begin + run});
+    count -= run;
+    at = stretch.reverse ? size - 1 : 0;
   }
-  record_begin_ = corpus.record_begins(0, corpus.size());
-  for (std::size_t i = 0; i < record_begin_.size(); ++i) {
-    const Index end = i + 1 < record_begin_.size() ? record_begin_[i + 1] : corpus.size();
-    record_window_.push_back(window_count_);
-    window_count_ += windows_in(end - record_begin_[i], options.length);
-  }
+  return found;
 }
 
-Index Loader::window_of(Index step, Index row, Index batch) const {
-  PLASMID_CHECK(step >= 0 && 0 <= row && row < batch) << "row " << row << " of " << batch << ", step " << step;
-  const Index element = step * batch + row, epoch = element / window_count_, place = element % window_count_;
-  if (options_.order == Order::sequential) return place;
-  return permuted(place, window_count_, options_.seed, static_cast<std::uint64_t>(epoch));
-}
-
-Loader::Window Loader::window(Index index) const {
-  PLASMID_CHECK(0 <= index && index < window_count_) << "window " << index << " of " << window_count_;
-  Index begin = 0, end = corpus_.size();  // of what is cut into windows: the line, or one record
-  if (!options_.pack) {
-    const auto after = std::ranges::upper_bound(record_window_, index);
-    const auto record = static_cast<std::size_t>(after - record_window_.begin()) - 1;
-    index -= record_window_[record];
-    begin = record_begin_[record];
-    if (record + 1 < record_begin_.size()) end = record_begin_[record + 1];
+// Reads ranges of the corpus; neighbouring ones that lie within what `hold` named cost one read.
+class Reads {
+ public:
+  explicit Reads(Corpus& corpus) : corpus_(corpus) {}
+  void hold(Range range) {
+    held_ = range;
+    piece_ = corpus_.read(range.begin, range.end);
   }
-  begin += index * options_.length;
-  return {{begin, std::min(begin + options_.length, end)}, end};
-}
-
-Batch Loader::read(std::span<const Index> windows, std::span<const std::vector<Range>> shards, Index shard,
-                   Index first_sample) {
-  PLASMID_CHECK(0 <= shard && shard < static_cast<Index>(shards.size()));
-  const Index length = options_.length, total = static_cast<Index>(windows.size()) * length;
-  Batch batch;
-  std::vector<Window> cut;
-  bool padded = false;
-  for (const Index index : windows) {
-    const Index line = static_cast<Index>(cut.size()) * length;
-    const Range tokens = cut.emplace_back(window(index)).tokens;
-    batch.document_begin.push_back(line);
-    for (const Index record : corpus_.record_begins(tokens.begin + 1, tokens.end))
-      batch.document_begin.push_back(line + record - tokens.begin);
-    if (tokens.size() == length) continue;
-    padded = true;
-    batch.document_begin.push_back(line + tokens.size());
-  }
-  batch.document_begin.push_back(total);
-  if (padded) {
-    batch.key_valid.assign(static_cast<std::size_t>(total), 1);
-    for (std::size_t j = 0; j < cut.size(); ++j) {
-      const auto line = batch.key_valid.begin() + static_cast<Index>(j) * length;
-      std::fill(line + cut[j].tokens.size(), line + length, std::uint8_t{0});
+  void append(Range range, bool reverse, Corpus::Piece& to) {
+    if (range.begin < held_.begin || range.end > held_.end) hold(range);
+    const auto begin = static_cast<std::size_t>(range.begin - held_.begin), end = begin + count(range);
+    for (std::size_t i = 0; i < end - begin; ++i) {
+      const std::size_t place = reverse ? end - 1 - i : begin + i;
+      const std::int32_t token = piece_.tokens[place];
+      to.tokens.push_back(reverse && token < 4 ? 3 - token : token);  // A C G T N; N pairs with N
+      to.counts.push_back(piece_.counts[place]);
     }
   }
+
+ private:
+  static std::size_t count(Range range) { return static_cast<std::size_t>(range.size()); }
+  Corpus& corpus_;
+  Range held_;
+  Corpus::Piece piece_;
+};
+
+// The one range that neighbouring stretches lie in, for a line that runs straight through its records.
+Range together(std::span<const Stretch> stretches, Index from, Index to) {
+  Range span{std::numeric_limits<Index>::max(), 0};
+  for (const Stretch& stretch : stretches) {
+    if (!is_padding(stretch) && from < stretch.count && to > 0)
+      for (const Range range : ranges_of(stretch, std::max<Index>(from, 0), std::min(to, stretch.count)))
+        span = {std::min(span.begin, range.begin), std::max(span.end, range.end)};
+    from -= stretch.count, to -= stretch.count;
+  }
+  return span;
+}
+
+}  // namespace
+
+Loader::Loader(Corpus& corpus, LoaderOptions options) : corpus_(corpus), options_(options), windows_(corpus, options) {}
+
+Index Loader::draw_of(Index step, Index row, Index batch) const {
+  PLASMID_CHECK(step >= 0 && 0 <= row && row < batch) << "row " << row << " of " << batch << ", step " << step;
+  const Index element = step * batch + row, epoch = element / windows(), place = element % windows();
+  if (options_.order == Order::sequential) return element;
+  return epoch * windows() + permuted(place, windows(), options_.seed, static_cast<std::uint64_t>(epoch));
+}
+
+Batch Loader::read(std::span<const Index> draws, std::span<const std::vector<Range>> shards, Index shard,
+                   Index first_sample) {
+  PLASMID_CHECK(0 <= shard && shard < static_cast<Index>(shards.size()));
+  const Index length = options_.length, total = static_cast<Index>(draws.size()) * length;
+  Batch batch;
+  std::vector<Stretch> documents;
+  std::vector<Range> padding;  // of the line
+  Index at = 0;
+  for (std::size_t j = 0; j < draws.size(); ++j) {
+    const Index end = static_cast<Index>(j + 1) * length;
+    const auto add = [&](const Stretch& document) {
+      batch.document_begin.push_back(at);
+      documents.push_back(document);
+      at += document.count;
+    };
+    std::ranges::for_each(windows_.stretches(draws[j]), add);
+    if (at == end) continue;
+    padding.push_back({at, end});
+    add({.record = {}, .count = end - at});
+  }
+  batch.document_begin.push_back(total);
+  if (!padding.empty()) batch.key_valid.assign(static_cast<std::size_t>(total), 1);
+  for (const Range range : padding)
+    std::fill(batch.key_valid.begin() + range.begin, batch.key_valid.begin() + range.end, std::uint8_t{0});
 
   const std::vector<Range>& ranges = shards[static_cast<std::size_t>(shard)];
   Index owned = 0;
@@ -91,44 +119,46 @@ Batch Loader::read(std::span<const Index> windows, std::span<const std::vector<R
     values->reserve(static_cast<std::size_t>(owned));
   for (const Range range : ranges) {
     PLASMID_CHECK(0 <= range.begin && range.begin <= range.end && range.end <= total) << "a shard leaves the line";
-    read_range(range, cut, first_sample, batch);
+    read_range(range, documents, first_sample, batch);
   }
   batch.map = {borrow(batch.position), borrow(batch.document), borrow(batch.sample), shards, shard,
                batch.document_begin,   batch.key_valid};
   return batch;
 }
 
-// Appends the tokens of one range of the line; a range may span samples.
-void Loader::read_range(Range owned, std::span<const Window> windows, Index first_sample, Batch& batch) {
-  auto next = std::ranges::upper_bound(batch.document_begin, owned.begin);
-  for (Index at = owned.begin; at < owned.end;) {
-    const Index sample = at / options_.length, line = sample * options_.length;
-    const Index stop = std::min(owned.end, line + options_.length);
-    const Window& from = windows[static_cast<std::size_t>(sample)];
-    const Index real = std::clamp<Index>(from.tokens.begin + stop - line, from.tokens.begin, from.tokens.end);
-    const Index begin = std::min(from.tokens.begin + at - line, real);
-
-    const Corpus::Piece piece = corpus_.read(begin, begin == real ? real : std::min(real + 1, from.end));
-    const auto count = static_cast<std::size_t>(real - begin), first = batch.labels.size();
-    batch.tokens.insert(batch.tokens.end(), piece.tokens.begin(), piece.tokens.begin() + (real - begin));
-    batch.labels.resize(first + count, -1);
-    for (std::size_t i = 1; i < piece.tokens.size(); ++i)
-      if (piece.counts[i]) batch.labels[first + i - 1] = piece.tokens[i];
-    for (const Index record : corpus_.record_begins(begin + 1, real + 1))
-      batch.labels[first + static_cast<std::size_t>(record - 1 - begin)] = -1;
-
-    const auto padding = static_cast<std::size_t>(stop - at) - count;
-    batch.tokens.insert(batch.tokens.end(), padding, 0);
-    batch.labels.insert(batch.labels.end(), padding, -1);
-    batch.sample.insert(batch.sample.end(), static_cast<std::size_t>(stop - at), narrow(first_sample + sample));
-    while (at < stop) {
-      while (*next <= at) ++next;
-      const Index document = next - batch.document_begin.begin() - 1, document_begin = *(next - 1);
-      for (const Index end = std::min(stop, *next); at < end; ++at) {
-        batch.document.push_back(narrow(document));
-        batch.position.push_back(narrow(at - document_begin));
-      }
+// Appends the tokens of one range of the line; a range may span documents and samples.
+void Loader::read_range(Range owned, std::span<const Stretch> documents, Index first_sample, Batch& batch) {
+  const std::vector<Index>& begins = batch.document_begin;
+  Reads reads(corpus_);
+  auto next = static_cast<std::size_t>(std::ranges::upper_bound(begins, owned.begin) - begins.begin());
+  Index sample = -1;
+  for (Index at = owned.begin; at < owned.end; at = std::min(owned.end, begins[next++])) {
+    const Index document = static_cast<Index>(next) - 1, begin = begins[next - 1],
+                end = std::min(owned.end, begins[next]);
+    const Stretch& stretch = documents[next - 1];
+    if (at / options_.length != sample && !options_.circular) {  // what follows in this window lies in one range
+      sample = at / options_.length;
+      const Index stop = std::min(owned.end, (sample + 1) * options_.length);
+      const auto last = std::ranges::lower_bound(begins, stop) - begins.begin();
+      const Range span =
+          together(documents.subspan(next - 1, static_cast<std::size_t>(last) - (next - 1)), at - begin, stop - begin);
+      if (span.begin < span.end) reads.hold(span);
     }
+    sample = at / options_.length;
+
+    const auto count = static_cast<std::size_t>(end - at);
+    Corpus::Piece piece;
+    if (is_padding(stretch)) {
+      piece.tokens.assign(count, 0);
+    } else {
+      for (const Range range : ranges_of(stretch, at - begin, end - begin)) reads.append(range, stretch.reverse, piece);
+    }
+    batch.tokens.insert(batch.tokens.end(), piece.tokens.begin(), piece.tokens.begin() + (end - at));
+    for (std::size_t i = 1; i <= count; ++i)
+      batch.labels.push_back(i < piece.counts.size() && piece.counts[i] ? piece.tokens[i] : -1);
+    batch.document.insert(batch.document.end(), count, narrow(document));
+    batch.sample.insert(batch.sample.end(), count, narrow(first_sample + sample));
+    for (Index i = at; i < end; ++i) batch.position.push_back(narrow(i - begin));
   }
 }
 

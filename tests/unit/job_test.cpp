@@ -184,8 +184,6 @@ TEST_F(JobTest, WhatIsNotAvailableIsRefusedByName) {
   EXPECT_EQ(refusal({"mesh.tp=2"}, 2), "--set: mesh.tp: 2" + text + "use mesh.cp or mesh.dp");
   EXPECT_EQ(refusal({"mesh.zero=1"}), "--set: mesh.zero: 1" + text + "use 0");
   EXPECT_EQ(refusal({"model.dropout=0.1"}), "--set: model.dropout: 0.1" + text + "use 0");
-  EXPECT_EQ(refusal({"data.circular=true"}), "--set: data.circular: true" + text + "use false");
-  EXPECT_EQ(refusal({"data.reverse_complement=true"}), "--set: data.reverse_complement: true" + text + "use false");
 }
 
 TEST_F(JobTest, HeldOutDataIsNamedOnce) {

@@ -1,0 +1,12 @@
+#pragma once
+#include <cstdint>
+#include <filesystem>
+
+namespace plasmid {
+
+enum class FileKind : std::uint8_t { fasta, text };
+
+// By extension, in either case and with or without .gz: .fa .fasta .fna are FASTA, all else is text.
+FileKind file_kind(std::filesystem::path);
+
+}  // namespace plasmid
