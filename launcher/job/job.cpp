@@ -39,8 +39,11 @@ void fill_defaults(Message& message) {
         case FieldDescriptor::CPPTYPE_ENUM:
           reflection.SetEnum(&message, &field, field.default_value_enum());
           break;
+        case FieldDescriptor::CPPTYPE_STRING:
+          reflection.SetString(&message, &field, field.default_value_string());
+          break;
         default:
-          break;  // no string has a default
+          break;
       }
     }
   }

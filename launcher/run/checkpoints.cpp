@@ -56,6 +56,7 @@ FieldValues fields_to_match(const Job& job) {
           {"data.held_out_fraction", text(data.held_out_fraction())},
           {"data.circular", data.circular() ? "true" : "false"},
           {"data.reverse_complement", data.reverse_complement() ? "true" : "false"},
+          {"data.json_field", data.json_field()},
           {"data.lower_case", v1::Data::LowerCase_Name(data.lower_case())},
           {"train.batch", std::to_string(job.fields.train().batch())},
           {"train.seed", std::to_string(job.fields.train().seed())}};

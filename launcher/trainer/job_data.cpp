@@ -12,6 +12,7 @@ CorpusOptions options_of(const v1::Data& data, const google::protobuf::RepeatedP
   options.files.assign(files.begin(), files.end());
   options.tokenizer = data.tokenizer() == v1::Data::BYTE ? Tokenizer::byte : Tokenizer::nucleotide;
   options.lower_case = data.lower_case() == v1::Data::MASK ? LowerCase::mask : LowerCase::fold;
+  options.json_field = data.json_field();
   return options;
 }
 

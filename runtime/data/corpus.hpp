@@ -17,12 +17,13 @@ struct CorpusOptions {
   std::vector<std::filesystem::path> files = {};
   Tokenizer tokenizer = Tokenizer::byte;
   LowerCase lower_case = LowerCase::fold;  // of nucleotides
-  std::filesystem::path cache = {};        // folder for unpacked gzip files; empty: one of the user's own (unpack.hpp)
+  std::filesystem::path cache = {};        // folder for unpacked files; empty: one of the user's own (kept_file.hpp)
+  std::string json_field = "text";         // of each object of a JSON Lines file
 };
 
 // All records of all files as ONE line of tokens, in order: a text file is one record, a FASTA file has one a sequence
-// (headers and line ends are not tokens). Reads by range and holds no more than it is asked for and an index of 32
-// bytes per record: a 3 GB genome costs a read's memory. One thread at a time.
+// (headers and line ends are not tokens), a JSON Lines file one a line. Reads by range and holds no more than it is
+// asked for and an index of at most 32 bytes per record: a 3 GB genome costs a read's memory. One thread at a time.
 class Corpus {
  public:
   // Tokens as they are given to the model; `counts` false where a token must not count as a label.
@@ -40,11 +41,15 @@ class Corpus {
   virtual const std::vector<std::string>& warnings() const = 0;  // what was left out; one line each
 };
 
-// FASTA by extension (.fa .fasta .fna, also with .gz), anything else is text. Packed files (gzip, bgzip) are known by
-// their first bytes. `alphabet.hpp` says which letters a sequence may hold and how they read.
+// FASTA and JSON Lines by extension (.fa .fasta .fna, .jsonl, also with .gz), anything else is text. Packed files
+// (gzip, bgzip) are known by their first bytes. `alphabet.hpp` says which letters a sequence may hold and how they
+// read.
 //   FASTA, either tokenizer   read once at the start, to index and to check every letter
 //   text, BYTE                every byte is a token, line ends too
 //   text, NUCLEOTIDE          letters of one record; line ends and blanks before them are not tokens
+//   JSON Lines, BYTE          of each line's object the string `json_field`, its escapes decoded to UTF-8
+//   JSON Lines, NUCLEOTIDE    the same, letters of one record; blanks and line ends among them are not tokens
+// The texts of JSON Lines are decoded once into a file of the cache.
 // Throws Error{config} for no files, or LowerCase::mask without nucleotides; Error{no_input} for a missing file;
 // Error{data} for an empty or damaged one, naming it and where.
 std::unique_ptr<Corpus> open_corpus(const CorpusOptions&);

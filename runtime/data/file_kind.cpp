@@ -14,6 +14,7 @@ FileKind file_kind(std::filesystem::path path) {
   };
   if (lower_extension() == ".gz") path.replace_extension();
   const std::string extension = lower_extension();
+  if (extension == ".jsonl") return FileKind::json_lines;
   return extension == ".fa" || extension == ".fasta" || extension == ".fna" ? FileKind::fasta : FileKind::text;
 }
 

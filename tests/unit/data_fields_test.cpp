@@ -29,5 +29,14 @@ TEST(DataFields, OnlyNucleotidesHaveAComplement) {
                  {"data.reverse_complement: ", "NUCLEOTIDE, not BYTE"});
 }
 
+TEST(DataFields, AFieldIsOfJsonLines) {
+  check_data_fields(job("files: 'a.txt'"));
+  check_data_fields(job("files: 'a.txt' json_field: 'text'"));
+  check_data_fields(job("files: 'a.jsonl.gz' json_field: 'body'"));
+  check_data_fields(job("files: 'a.txt' held_out_files: 'b.jsonl' json_field: 'body'"));
+  expect_refused("files: 'a.txt' json_field: 'body'", {"data.json_field: body has no effect"});
+  expect_refused("files: 'a.jsonl' json_field: ''", {"data.json_field: empty"});
+}
+
 }  // namespace
 }  // namespace plasmid
