@@ -4,20 +4,26 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <numbers>
+#include <optional>
 
 #include "launcher/bootstrap/team.hpp"
 #include "launcher/bootstrap/together.hpp"
 #include "launcher/trainer/evaluation.hpp"
 #include "launcher/trainer/job_data.hpp"
 #include "launcher/trainer/trainer.hpp"
+#include "launcher/trainer/yardstick.hpp"
 #include "parallel/checkpoint/manifest.hpp"
 #include "parallel/checkpoint/reader.hpp"
+#include "runtime/base/check.hpp"
 #include "runtime/base/error.hpp"
 
 namespace plasmid {
 namespace {
 
 namespace fs = std::filesystem;
+
+long long as_long(Index value) { return value; }  // for %lld
 
 class Evaluator {
  public:
@@ -31,14 +37,18 @@ class Evaluator {
       job_ = resolve(file_, ranks_.size());
     });
     const Team team = form_team(ranks_);
-    const JobData data = open_data(ranks_, job_.fields.data());
-    together(ranks_, [&] { require_split(*data.training); });
+    JobData data = open_data(ranks_, job_.fields.data(), options_.markov ? options_.files : std::vector<std::string>());
+    if (!data.held_out) data.held_out = std::move(data.training);  // --files alone
+    if (data.training) together(ranks_, [&] { require_same_data(*data.training); });
     const v1::Mesh& degrees = job_.fields.mesh();
     ProcessMesh mesh(ranks_,
                      {static_cast<int>(degrees.dp()), static_cast<int>(degrees.cp()), static_cast<int>(degrees.tp())});
-    Evaluation evaluation(job_.fields, mesh, data.held_out ? *data.held_out : *data.training);
+    Evaluation evaluation(job_.fields, mesh, *data.held_out);
     const LossSums sums = evaluate(mesh, evaluation, machine_bytes() / team.ranks_here);
-    if (ranks_.rank() == 0) tell(evaluation, sums);
+    if (ranks_.rank() == 0) {
+      const bool compares = options_.markov && data.training;
+      tell(evaluation, sums, compares ? score_yardstick(data) : MarkovScore());
+    }
     return 0;
   }
 
@@ -94,13 +104,14 @@ class Evaluator {
       *job.mutable_mesh() = mesh;
     }
     for (const std::string& assignment : options_.overrides) override_field(file_, assignment);
-    if (!options_.files.empty()) {
+    if (!options_.files.empty() && !options_.markov) {
       v1::Data& data = *job.mutable_data();
       data.mutable_files()->Assign(options_.files.begin(), options_.files.end());
       data.clear_held_out_files();
       data.clear_held_out_fraction();
       file_.given_at["data.files"] = "--files";
-    } else if (job.data().held_out_files_size() == 0 && !(job.data().held_out_fraction() > 0)) {
+    } else if (options_.files.empty() && job.data().held_out_files_size() == 0 &&
+               !(job.data().held_out_fraction() > 0)) {
       throw Error(ErrorCode::config, options_.run.string() +
                                          ": its job holds nothing out (data.held_out_fraction, data.held_out_files); "
                                          "name the data with --files");
@@ -111,15 +122,14 @@ class Evaluator {
     if (!__builtin_mul_overflow(job.mesh().dp(), train.micro_batch(), &rows) && rows > 0) train.set_batch(rows);
   }
 
-  // What was held out when this run trained must be what is held out now.
-  void require_split(const Corpus& training) const {
-    if (!(job_.fields.data().held_out_fraction() > 0)) return;
+  // Other data under the names of the run's would not be split where it was.
+  void require_same_data(const Corpus& training) const {
     const auto trained = manifest_.must_match().find("data.files: tokens in all");
     const std::string here = std::to_string(training.size());
     if (trained != manifest_.must_match().end() && trained->second != here)
-      throw Error(ErrorCode::config, "data.held_out_fraction: leaves " + here + " tokens to train on, but " +
-                                         checkpoint_.string() + " was trained on " + trained->second +
-                                         "; name other data with --files");
+      throw Error(ErrorCode::config, "data.files: " + here + " tokens to train on, but " + checkpoint_.string() +
+                                         " was trained on " + trained->second +
+                                         "; --files with --no-markov evaluates any data");
   }
 
   LossSums evaluate(ProcessMesh& mesh, Evaluation& evaluation, Index available_bytes) {
@@ -145,25 +155,33 @@ class Evaluator {
     return sums;
   }
 
-  void tell(const Evaluation& evaluation, const LossSums& sums) const {
-    const EvaluationRecord record = record_of(sums, manifest_.step(), manifest_.tokens(), seconds_);
+  void tell(const Evaluation& evaluation, const LossSums& sums, const MarkovScore& markov) const {
+    const v1::Data& data = job_.fields.data();
     const v1::Mesh& mesh = job_.fields.mesh();
-    const char* symbol = symbol_of(job_.fields.data());
+    const EvaluationRecord record = record_of(sums, manifest_.step(), manifest_.tokens(), seconds_);
+    PLASMID_CHECK(markov.nats.empty() || markov.labels == sums.tokens)
+        << "Markov models scored " << markov.labels << " tokens, the network " << sums.tokens;
+    std::vector<double> bits;  // by order
+    for (const double nats : markov.nats) bits.push_back(nats / std::numbers::ln2);
     if (options_.json) {
       auto object = nlohmann::ordered_json::parse(to_json(record));
       object["run"] = options_.run.string();
-      object["symbol"] = symbol;
+      object["symbol"] = symbol_of(data);
       object["windows"] = evaluation.windows();
       object["mesh"] = {{"dp", mesh.dp()}, {"cp", mesh.cp()}, {"tp", mesh.tp()}};
+      if (!bits.empty()) object["markov"] = {{"best_order", markov.best()}, {"bits", bits}};
       std::printf("%s\n", object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
       return;
     }
     for (const std::string& line : damage_) std::printf("checkpoint is damaged: %s\n", line.c_str());
-    std::printf("%s, trained on %s tokens\n", checkpoint_.c_str(), std::to_string(manifest_.tokens()).c_str());
-    std::printf("%s in %s windows of %s, mesh dp %s x cp %s x tp %s\n", describe(record, job_.fields.data()).c_str(),
-                std::to_string(evaluation.windows()).c_str(),
-                std::to_string(job_.fields.data().sequence_length()).c_str(), std::to_string(mesh.dp()).c_str(),
-                std::to_string(mesh.cp()).c_str(), std::to_string(mesh.tp()).c_str());
+    std::printf("%s, trained on %lld tokens\n", checkpoint_.c_str(), as_long(manifest_.tokens()));
+    std::printf("%s, %lld windows of %lld, mesh dp %lld x cp %lld x tp %lld\n", describe(record, data).c_str(),
+                as_long(evaluation.windows()), as_long(data.sequence_length()), as_long(mesh.dp()), as_long(mesh.cp()),
+                as_long(mesh.tp()));
+    if (bits.empty()) return;
+    std::printf("%s\nbits/%s by order, from 0:", describe(markov, data).c_str(), symbol_of(data));
+    for (const double value : bits) std::printf(" %.4f", value);
+    std::printf("\n");
   }
 
   Communicator& ranks_;

@@ -7,7 +7,7 @@
 namespace plasmid {
 namespace {
 
-CorpusOptions options_of(const v1::Data& data, const google::protobuf::RepeatedPtrField<std::string>& files) {
+CorpusOptions options_of(const v1::Data& data, const auto& files) {
   CorpusOptions options;
   options.files.assign(files.begin(), files.end());
   options.tokenizer = data.tokenizer() == v1::Data::BYTE ? Tokenizer::byte : Tokenizer::nucleotide;
@@ -27,7 +27,7 @@ void require_label(Corpus& corpus, const char* field) {
                                      "under data.lower_case MASK");
 }
 
-JobData open_here(const v1::Data& fields) {
+JobData open_here(const v1::Data& fields, std::span<const std::string> instead) {
   JobData data;
   data.training = open_corpus(options_of(fields, fields.files()));
   if (fields.held_out_files_size() > 0) {
@@ -38,19 +38,23 @@ JobData open_here(const v1::Data& fields) {
     data.training = part_of(whole, split.training);
     data.held_out = part_of(whole, split.held_out);
   }
+  const char* held_out = fields.held_out_files_size() > 0 ? "data.held_out_files" : "data.held_out_fraction";
+  if (!instead.empty()) {
+    data.held_out = open_corpus(options_of(fields, instead));
+    held_out = "--files";
+  }
   require_label(*data.training, "data.files");
-  if (data.held_out)
-    require_label(*data.held_out, fields.held_out_files_size() > 0 ? "data.held_out_files" : "data.held_out_fraction");
+  if (data.held_out) require_label(*data.held_out, held_out);
   return data;
 }
 
 }  // namespace
 
-JobData open_data(Communicator& ranks, const v1::Data& fields) {
+JobData open_data(Communicator& ranks, const v1::Data& fields, std::span<const std::string> instead) {
   JobData data;
   for (const bool turn : {true, false})
     together(ranks, [&] {
-      if ((ranks.rank() == 0) == turn) data = open_here(fields);
+      if ((ranks.rank() == 0) == turn) data = open_here(fields, instead);
     });
   return data;
 }

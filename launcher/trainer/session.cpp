@@ -12,6 +12,7 @@
 #include "launcher/trainer/job_data.hpp"
 #include "launcher/trainer/train_loop.hpp"
 #include "launcher/trainer/trainer.hpp"
+#include "launcher/trainer/yardstick.hpp"
 #include "parallel/checkpoint/agreement.hpp"
 #include "runtime/base/error.hpp"
 
@@ -180,8 +181,19 @@ class Session {
       directory_->write_exit(outcome.exit_status, outcome.reason, outcome.retry);
       outcome.exit_status == 0 ? report_->say(outcome.reason) : report_->note(outcome.reason);
     });
+    if (speaks() && outcome.exit_status == 0 && evaluation_) compare();
     if (speaks() && outcome.exit_status != 0) std::fprintf(stderr, "plasmid: %s\n", outcome.reason.c_str());
     return outcome.exit_status;
+  }
+
+  // What the held-out loss is worth. The run is complete: no other rank waits, and a failure changes nothing.
+  void compare() try {
+    trainer_.reset();  // its memory
+    report_->say(is_quick(corpora_) ? describe(score_yardstick(corpora_), job_.fields.data())
+                                    : "plasmid eval " + directory_->path().string() +
+                                          " tells what Markov models make of the held-out data");
+  } catch (const std::exception& failure) {
+    report_->note(std::string("Markov models: ") + failure.what());
   }
 
   Communicator& ranks_;

@@ -1,5 +1,7 @@
 """Held-out data through the built command: the split, evaluation while training, `plasmid eval`."""
 
+import collections
+import gzip
 import json
 import math
 import pathlib
@@ -14,6 +16,20 @@ PHAGE = plasmid.SOURCE / "cluster/data/lambda_phage.fa.gz"
 RANKS = [None, 2] if plasmid.MPIEXEC else [None]
 OTHER_LAYOUT = 1e-6  # relative, of a loss of the same weights: another order of summation in float32
 ROW = ["step", "tokens", "held_out_loss", "held_out_bits", "held_out_labels", "seconds"]
+
+
+def markov_bits(training, held_out, order):
+    """P(s | c) = (n(c, s) + 1) / (n(c) + 4), and N, which is not there, by (n(N) + 2) / (n + 4)."""
+    pairs, contexts = collections.Counter(), collections.Counter()
+    for at in range(1, len(training)):
+        if at >= order:
+            pairs[training[at - order:at + 1]] += 1
+            contexts[training[at - order:at]] += 1
+    assert order <= 1, "the first tokens' shorter contexts are not counted here"
+    no_gap = (len(training) - 1 + 2) / (len(training) - 1 + 4)
+    bits = [-math.log2(no_gap * (pairs[held_out[at - order:at + 1]] + 1) / (contexts[held_out[at - order:at]] + 4))
+            for at in range(1, len(held_out))]
+    return sum(bits) / len(bits)
 
 
 class EvaluationTest(unittest.TestCase):
@@ -172,12 +188,13 @@ class Refusals(EvaluationTest):
                 (66, ["eval", nowhere], f"{nowhere}: no run directory"),
                 (66, ["eval", empty], f"{empty}: no run directory"),
                 (66, ["eval", run, "--step", "4"], f"{run}/checkpoints/step-4: no such checkpoint"),
-                (66, ["eval", run, "--files", nowhere], f"--files: data.files: {nowhere}: no such file"),
+                (66, ["eval", run, "--files", nowhere], f"{nowhere}: cannot be read: No such file or directory"),
+                (66, ["eval", run, "--files", nowhere, "--no-markov"], f"--files: data.files: {nowhere}: no such file"),
                 (78, ["eval", run], f"{run}: its job holds nothing out (data.held_out_fraction, data.held_out_files); "
                                     "name the data with --files"),
                 (78, ["eval", run, "--set", "data.held_out_fraction=0.1"],
-                 f"data.held_out_fraction: leaves 43652 tokens to train on, but {run}/checkpoints/step-5 was trained on "
-                 "48502; name other data with --files"),
+                 f"data.files: 43652 tokens to train on, but {run}/checkpoints/step-5 was trained on 48502; --files with "
+                 "--no-markov evaluates any data"),
                 (78, ["eval", run, "--files", PHAGE, "--set", "model.width=64"],
                  f"--set: model.width: 64 contradicts 32 in {run}/checkpoints/step-5/config.json"),
         ):
@@ -219,6 +236,28 @@ class Eval(EvaluationTest):
         self.train(self.job())
         result = self.eval("--files", PHAGE, PHAGE)
         self.assertEqual(result["held_out_labels"], 2 * 48501)
+        self.assertEqual(len(result["markov"]["bits"]), 13)
+        alone = self.eval("--files", PHAGE, "--no-markov", "--set", f"data.files={self.folder / 'gone.fa'}")
+        self.assertNotIn("markov", alone)
+
+    def test_markov_models_stand_beside_it(self):
+        lines = gzip.open(PHAGE, "rt").read().split("\n")[1:]
+        genome = "".join(lines).upper()
+        self.assertEqual(len(genome), 48502)
+        for ranks in RANKS:
+            name = f"run{ranks}"
+            said = self.train(self.job(name, ranks), ranks).stdout.splitlines()[-1]
+            markov = self.eval(name=name, ranks=ranks)["markov"]
+            for order in (0, 1):
+                self.assertAlmostEqual(markov["bits"][order], markov_bits(genome[:43652], genome[43652:], order), places=10)
+            best = min(range(13), key=lambda order: markov["bits"][order])
+            self.assertEqual(markov["best_order"], best)
+            line = f"Markov order {best}: loss {markov['bits'][best] * math.log(2):.4f} nats  {markov['bits'][best]:.4f} " \
+                "bits/base  (the best of orders 0 to 12, counted on the training data)"
+            self.assertEqual(said, line)
+            table = self.run_plasmid(["eval", self.folder / name], ranks).stdout
+            self.assertIn(line, table)
+            self.assertIn("bits/base by order, from 0: " + " ".join(f"{value:.4f}" for value in markov["bits"]), table)
 
     def test_a_damaged_checkpoint_is_passed_over(self):
         self.train(self.job(checkpoint={"every": 2, "keep": 3}))
