@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/nn/dropped.hpp"
 #include "runtime/nn/saved.hpp"
 #include "runtime/ops/rope.hpp"
 
@@ -52,7 +53,7 @@ std::vector<TensorSpec> SelfAttention::outputs(std::span<const TensorSpec> in) c
 }
 
 Cost SelfAttention::cost(std::span<const TensorSpec> in, Keep keep) const {
-  const auto& [heads, kv_heads, d, base, inputs, output] = options_;
+  const auto& [heads, kv_heads, d, base, dropout, inputs, output] = options_;
   const Index tokens = in[0].shape[0], total = tokens * group_->size;
   const Index qkv = arena_bytes({{tokens, columns()}}), core_out = arena_bytes({{tokens, heads * d}});
   const Index ring = group_->ring->scratch_bytes(tokens, heads, kv_heads, d);
@@ -94,6 +95,10 @@ void SelfAttention::project(Context& context, ConstView x, View qkv) const {
   ops::rope(heads.k, context.tokens.position, options_.rope_base, false, context.compute);
 }
 
+DropoutMask SelfAttention::weights_mask(const Context& context) const {
+  return dropout_mask(context, DropoutPlace::attention_probabilities, options_.dropout);
+}
+
 SavedPtr SelfAttention::forward(Context& context, Keep keep, std::span<const ConstView> x, std::span<const View> y,
                                 const Saved* replay) {
   const Index tokens = x[0].dim(0), heads = options_.heads, d = options_.head_dim;
@@ -121,7 +126,7 @@ SavedPtr SelfAttention::forward(Context& context, Keep keep, std::span<const Con
       const Heads part(options_, qkv);
       const RingPlan plan = group_->ring->plan(context.tokens);
       group_->ring->forward(plan, part.q, part.k, part.v, scale_, out.reshape({tokens, heads, d}), lse, context.scratch,
-                            context.compute);
+                            context.compute, weights_mask(context));
     }
   }
   options_.output.forward(context, out, y[0]);
@@ -148,7 +153,7 @@ void SelfAttention::backward(Context& context, SavedPtr saved, std::span<const C
     const RingPlan plan = group_->ring->plan(context.tokens);
     group_->ring->backward(plan, part.q, part.k, part.v, own->out.reshape(by_head), own->lse,
                            dout.view().reshape(by_head), scale_, gradient.q, gradient.k, gradient.v, context.scratch,
-                           context.compute);
+                           context.compute, weights_mask(context));
   }
   if (options_.rope_base != 0) {  // a rotation's transpose is its inverse
     ops::rope(gradient.q, context.tokens.position, options_.rope_base, true, context.compute);

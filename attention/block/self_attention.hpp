@@ -22,6 +22,7 @@ std::shared_ptr<AttentionGroup> make_attention_group(Communicator& ring, const P
 struct SelfAttentionOptions {
   Index heads = 0, kv_heads = 0, head_dim = 0;
   double rope_base = 0;             // 0: no rotary positions
+  double dropout = 0;               // of the attention weights, while training
   std::vector<Affine> inputs = {};  // their outputs side by side are q, k, v: one fused projection, or three
   Affine output = {};
 };
@@ -49,6 +50,7 @@ class SelfAttention final : public Module {
   struct Kept;
   Index columns() const { return (options_.heads + 2 * options_.kv_heads) * options_.head_dim; }
   void project(Context&, ConstView x, View qkv) const;
+  DropoutMask weights_mask(const Context&) const;
   SelfAttentionOptions options_;
   std::shared_ptr<AttentionGroup> group_;
   float scale_;

@@ -184,7 +184,20 @@ class HostKernel final : public AttentionKernel {
             static_cast<std::int32_t>(std::ranges::lower_bound(tiles, row, {}, &Tile::query) - tiles.begin()));
     }
     call.tile_row_begin = tile_row_begin_;
+    if (attend.dropout && attend.dropout->mask) number_keys(call, *attend.dropout);
     return call;
+  }
+
+  void number_keys(HostCall& call, const AttentionDropout& dropout) {
+    key_stretches_.clear();
+    Index first = 0;
+    for (const Range range : dropout.keys) {
+      if (range.size() == 0) continue;
+      key_stretches_.push_back({first, dropout.first + range.begin});
+      first += range.size();
+    }
+    key_stretches_.push_back({first, 0});
+    call.dropout = &dropout, call.key_stretches = key_stretches_;
   }
 
   template <class Block>
@@ -218,6 +231,7 @@ class HostKernel final : public AttentionKernel {
 
   std::vector<RowBlock> parts_, blocks_;  // kept, so that later calls allocate nothing
   std::vector<std::int32_t> tile_row_begin_;
+  std::vector<KeyStretch> key_stretches_;
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "attention/kernel/host_backward.cpp"
 #include <hwy/foreach_target.h>
 
+#include "attention/kernel/host_dropout-inl.hpp"
 #include "attention/kernel/host_pack-inl.hpp"
 #include "attention/kernel/host_simd-inl.hpp"
 
@@ -27,6 +28,7 @@ struct BackwardScratch {
   float *keys, *key_panels, *values, *value_panels;  // one tile
   float *dk, *dv;                                    // lane panels of one tile's keys
   float *weights, *dscores;                          // [kGroup][kTileKeys][kStrip]: P, dS
+  std::uint64_t* numbers;                            // [rows], for dropout
 
   BackwardScratch(Carver& carver, const Extents& e, Index rows) {
     const Index tile = kTileKeys * e.d;
@@ -38,12 +40,14 @@ struct BackwardScratch {
     values = carver.floats(tile), value_panels = carver.floats(tile);
     dk = carver.floats(LanePanels{e.d, kTileKeys}.floats()), dv = carver.floats(LanePanels{e.d, kTileKeys}.floats());
     weights = carver.floats(kGroup * kTileKeys * kStrip), dscores = carver.floats(kGroup * kTileKeys * kStrip);
+    numbers = carver.longs(rows);
   }
 };
 
 inline void pack_rows(const HostCall& call, const RowBlock& block, Index strips, const BackwardScratch& scratch) {
   const Index d = call.extent.d;
   const LanePanels panels{d, call.block_rows};
+  const float dout_scale = call.dropout ? call.dropout->mask.scale() : 1;  // serves dV and dP
   std::fill_n(scratch.q_rows, panels.floats(), 0.0f);
   std::fill_n(scratch.dout_rows, panels.floats(), 0.0f);
   std::fill_n(scratch.lse, strips * kStrip, std::numeric_limits<float>::infinity());
@@ -51,7 +55,7 @@ inline void pack_rows(const HostCall& call, const RowBlock& block, Index strips,
   for (Index row = block.rows.begin; row < block.rows.end; ++row) {
     const Index r = row - block.rows.begin, query = call.row_query(row), head = call.row_head(block.kv_head, row);
     pack_row(call.q.at(query, head), call.scale, panels, r, scratch.q_rows);
-    pack_row(call.dout.at(query, head), 1, panels, r, scratch.dout_rows);
+    pack_row(call.dout.at(query, head), dout_scale, panels, r, scratch.dout_rows);
     const float lse = *call.lse_in.at(query, head);
     if (!std::isinf(lse)) scratch.lse[r] = lse;  // a row without keys keeps +inf: every weight is zero
     scratch.delta[r] = *call.delta.at(query, head);
@@ -82,23 +86,33 @@ HWY_NOINLINE void weigh(const float* keys, const float* q, Index d, const float*
   }
 }
 
-// dscores = dS = P (dP - delta) of one panel.
-HWY_NOINLINE void score_gradient(const float* values, const float* dout, Index d, const float* delta,
-                                 const float* weights, float* dscores) {
+// dscores = dS = P (dP - delta) of one panel, whose first key is `first` of the tile. What `kept` (All, or KeptBits)
+// drops has dP = 0, and its weight becomes 0.
+template <class Kept>
+HWY_NOINLINE void score_gradient(const float* values, const float* dout, Index d, const float* delta, const Kept& kept,
+                                 Index first, float* weights, float* dscores) {
   PanelSums dp;
   score_panel(values, dout, d, dp);
   const Floats delta0 = load(delta), delta1 = load(delta + kLanes);
 #pragma GCC unroll 12
   for (Index r = 0; r < kPanel; ++r) {
-    store(hn::Mul(load(weights + r * kStrip), hn::Sub(dp[r][0], delta0)), dscores + r * kStrip);
-    store(hn::Mul(load(weights + r * kStrip + kLanes), hn::Sub(dp[r][1], delta1)), dscores + r * kStrip + kLanes);
+    const Floats weight0 = load(weights + r * kStrip), weight1 = load(weights + r * kStrip + kLanes);
+    if constexpr (!std::is_same_v<Kept, All>) {
+      const auto kept0 = kept(first + r, 0), kept1 = kept(first + r, 1);
+      dp[r][0] = hn::IfThenElseZero(kept0, dp[r][0]), dp[r][1] = hn::IfThenElseZero(kept1, dp[r][1]);
+      store(hn::IfThenElseZero(kept0, weight0), weights + r * kStrip);
+      store(hn::IfThenElseZero(kept1, weight1), weights + r * kStrip + kLanes);
+    }
+    store(hn::Mul(weight0, hn::Sub(dp[r][0], delta0)), dscores + r * kStrip);
+    store(hn::Mul(weight1, hn::Sub(dp[r][1], delta1)), dscores + r * kStrip + kLanes);
   }
 }
 
-// P and dS of one strip against one tile.
+// P, as dropout leaves it, and dS of one strip against one tile.
+template <class Kept>
 inline void weigh_strip(const HostCall& call, const RowBlock& block, const StripMask& mask, Index strip, Index key_tile,
-                        const std::array<PanelState, kMaxPanels>& state, const BackwardScratch& scratch, float* weights,
-                        float* dscores) {
+                        const std::array<PanelState, kMaxPanels>& state, const Kept& kept,
+                        const BackwardScratch& scratch, float* weights, float* dscores) {
   const Index d = call.extent.d;
   const float *q = scratch.q + strip * d * kStrip, *dout = scratch.dout + strip * d * kStrip;
   const float *lse = scratch.lse + strip * kStrip, *delta = scratch.delta + strip * kStrip;
@@ -112,8 +126,18 @@ inline void weigh_strip(const HostCall& call, const RowBlock& block, const Strip
     } else {
       weigh(keys, q, d, lse, PanelMask(call, block, mask, strip, key_tile * kTileKeys + p * kPanel), to);
     }
-    score_gradient(scratch.value_panels + p * kPanel * d, dout, d, delta, to, dscores + p * kPanel * kStrip);
+    score_gradient(scratch.value_panels + p * kPanel * d, dout, d, delta, kept, p * kPanel, to,
+                   dscores + p * kPanel * kStrip);
   }
+}
+
+HWY_NOINLINE void weigh_and_drop(const HostCall& call, const RowBlock& block, const StripMask& mask, Index strip,
+                                 Index key_tile, const std::array<PanelState, kMaxPanels>& state,
+                                 std::span<const KeyRun> runs, const BackwardScratch& scratch, float* weights,
+                                 float* dscores) {
+  KeptBits kept;
+  kept.draw(call, scratch.numbers + strip * kStrip, key_tile, runs);
+  weigh_strip(call, block, mask, strip, key_tile, state, kept, scratch, weights, dscores);
 }
 
 // acc[key][c] += sum over rows of weights[key][row] * rows[row][c], for kPanel keys and `vectors` vectors of channels.
@@ -221,7 +245,11 @@ void BackwardTile(const HostCall& call, const RowBlock& block, std::span<const S
       if (runs.empty()) continue;
       float* weights = scratch.weights + (s - first) * kTileKeys * kStrip;
       float* dscores = scratch.dscores + (s - first) * kTileKeys * kStrip;
-      weigh_strip(call, block, mask, s, t, state, scratch, weights, dscores);
+      if (call.dropout) {
+        weigh_and_drop(call, block, mask, s, t, state, runs, scratch, weights, dscores);
+      } else {
+        weigh_strip(call, block, mask, s, t, state, All{}, scratch, weights, dscores);
+      }
       gather(scratch.keys, d, runs, dscores, nullptr, scratch.dq + s * d * kStrip);
     }
     gather_keys(call, tile, group, scratch.weights, scratch.dout_rows, scratch.dv);
@@ -239,6 +267,7 @@ void BackwardBlock(const HostCall& call, const RowBlock& block, float* memory, P
         make_strip_mask(call, block, s, kStrip, scratch.begin + s * kStrip, scratch.end + s * kStrip);
   const std::span<const StripMask> masks(storage.data(), static_cast<std::size_t>(strips));
   pack_rows(call, block, strips, scratch);
+  if (call.dropout) number_rows(call, block, strips * kStrip, scratch.numbers);
   std::fill_n(scratch.dq, strips * kStrip * d, 0.0f);
 
   TileMask tile;

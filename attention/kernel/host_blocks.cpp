@@ -92,4 +92,15 @@ void classify_tile(const HostCall& call, const RowBlock& block, std::span<const 
   }
 }
 
+void number_rows(const HostCall& call, const RowBlock& block, Index rows, std::uint64_t* numbers) {
+  const AttentionDropout& dropout = *call.dropout;
+  auto range = dropout.queries.begin();
+  Index first = 0;  // query at the range's begin
+  for (Index r = 0; r < rows; ++r) {
+    const Index row = std::min(block.rows.begin + r, block.rows.end - 1), query = call.row_query(row);
+    for (; query >= first + range->size(); ++range) first += range->size();
+    numbers[r] = AttentionDropout::row(dropout.first + range->begin + query - first, call.row_head(block.kv_head, row));
+  }
+}
+
 }  // namespace plasmid::detail

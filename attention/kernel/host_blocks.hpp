@@ -23,6 +23,11 @@ struct RegisterBlock {  // of the instruction set in use
 };
 RegisterBlock register_block();
 
+struct KeyStretch {  // of keys that are neighbours in the line
+  Index first = 0;   // local number of the first; the next stretch's is its end
+  Index token = 0;   // of the first
+};
+
 struct HostCall {  // one forward or backward; what the other needs is empty
   Extents extent;
   Index block_rows = 0;  // rows of a block at most, a multiple of every strip width
@@ -31,6 +36,8 @@ struct HostCall {  // one forward or backward; what the other needs is empty
   MutableRows out, lse, dq, dk, dv;
   const MaskPlan* mask = nullptr;
   std::span<const std::int32_t> tile_row_begin;  // where each query tile's entries begin in mask->tiles, and their end
+  const AttentionDropout* dropout = nullptr;
+  std::span<const KeyStretch> key_stretches;  // with dropout: all keys, and one more entry at their end
 
   Index row_query(Index row) const { return row / extent.group(); }
   Index row_head(Index kv_head, Index row) const { return kv_head * extent.group() + row % extent.group(); }
@@ -74,6 +81,9 @@ void classify_tile(const HostCall&, const RowBlock&, std::span<const StripMask>,
 // live [panel][strip width]: all bits set where the tile list admits the pair. Returns how many it admits.
 Index fill_live(const HostCall&, const RowBlock&, Index strip, RegisterBlock, Index first_key, std::int32_t* live);
 
+// With dropout: of each row, the mask's row number. Rows beyond the block repeat the last one.
+void number_rows(const HostCall&, const RowBlock&, Index rows, std::uint64_t* numbers);
+
 // Hands out parts of one scratch allocation, on 64-byte lines; with no memory it only counts.
 class Carver {
  public:
@@ -84,6 +94,7 @@ class Carver {
     return part;
   }
   std::int32_t* ints(Index n) { return reinterpret_cast<std::int32_t*>(floats(n)); }
+  std::uint64_t* longs(Index n) { return reinterpret_cast<std::uint64_t*>(floats(2 * n)); }
   Index used() const { return used_; }
 
  private:

@@ -8,6 +8,7 @@
 #define HWY_TARGET_INCLUDE "attention/kernel/host_forward.cpp"
 #include <hwy/foreach_target.h>
 
+#include "attention/kernel/host_dropout-inl.hpp"
 #include "attention/kernel/host_pack-inl.hpp"
 #include "attention/kernel/host_simd-inl.hpp"
 
@@ -22,6 +23,7 @@ struct ForwardScratch {
   float *keys, *key_panels, *values;  // one tile
   float* weights;                     // [kTileKeys][kStrip]
   float* strip_rows;                  // one strip's rows, as lane panels or plain
+  std::uint64_t* numbers;             // [rows], for dropout
 
   ForwardScratch(Carver& carver, const Extents& e, Index rows) {
     const Index tile = kTileKeys * e.d;
@@ -31,6 +33,7 @@ struct ForwardScratch {
     keys = carver.floats(tile), key_panels = carver.floats(tile), values = carver.floats(tile);
     weights = carver.floats(kTileKeys * kStrip);
     strip_rows = carver.floats(LanePanels{e.d, kStrip}.floats());
+    numbers = carver.longs(rows);
   }
 };
 
@@ -84,8 +87,10 @@ inline void score_strip(const HostCall& call, const RowBlock& block, const Strip
 }
 
 // Scores become weights relative to the new maximum; what was summed before is scaled to it. A row that the tile does
-// not concern meets factors of exactly one and weights of exactly zero.
-inline void weigh_strip(std::span<const KeyRun> runs, const float* tile_peak, Index strip,
+// not concern meets factors of exactly one and weights of exactly zero. What `kept` (All, or KeptBits) drops counts in
+// the sum of the weights alone.
+template <class Kept>
+inline void weigh_strip(std::span<const KeyRun> runs, const float* tile_peak, Index strip, const Kept& kept,
                         const ForwardScratch& scratch, float* factor) {
   const Floats none = splat(-std::numeric_limits<float>::infinity());
   for (Index vector = 0; vector < 2; ++vector) {
@@ -100,11 +105,22 @@ inline void weigh_strip(std::span<const KeyRun> runs, const float* tile_peak, In
         float* weight = scratch.weights + j * kStrip + vector * kLanes;
         const Floats w = exp_nonpositive(hn::Sub(load(weight), origin));
         total = hn::Add(total, w);
-        store(w, weight);
+        if constexpr (std::is_same_v<Kept, All>) {
+          store(w, weight);
+        } else {
+          store(hn::IfThenElseZero(kept(j, vector), w), weight);
+        }
       }
     store(hn::MulAdd(load(sum), rescale, total), sum);
     store(now, peak);
   }
+}
+
+HWY_NOINLINE void weigh_and_drop(const HostCall& call, std::span<const KeyRun> runs, Index key_tile,
+                                 const float* tile_peak, Index strip, const ForwardScratch& scratch, float* factor) {
+  KeptBits kept;
+  kept.draw(call, scratch.numbers + strip * kStrip, key_tile, runs);
+  weigh_strip(runs, tile_peak, strip, kept, scratch, factor);
 }
 
 // out and lse of the block's rows become the merge of what they hold and what the block found.
@@ -119,7 +135,7 @@ inline void merge_rows(const HostCall& call, const RowBlock& block, const Forwar
     float *out = call.out.at(query, head), *lse = call.lse.at(query, head);
     const float* found = scratch.strip_rows + lane * d;
     const double lse_a = *lse, lse_b = scratch.peak[r] + std::log(static_cast<double>(total));
-    const float inverse = 1 / total;
+    const float inverse = (call.dropout ? call.dropout->mask.scale() : 1) / total;
     if (std::isinf(lse_a)) {
       for (Index c = 0; c < d; ++c) out[c] = found[c] * inverse;
     } else {
@@ -145,6 +161,7 @@ void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Pr
   std::fill_n(scratch.sum, strips * kStrip, 0.0f);
   std::fill_n(scratch.out, strips * kStrip * d, 0.0f);
 
+  if (call.dropout) number_rows(call, block, strips * kStrip, scratch.numbers);
   TileMask tile;
   for (Index t = block.tiles.begin; t < block.tiles.end; ++t) {
     if (!progress.proceed()) return;
@@ -165,7 +182,11 @@ void ForwardBlock(const HostCall& call, const RowBlock& block, float* memory, Pr
       if (runs.empty()) continue;
       float peak[kStrip], factor[kStrip];
       score_strip(call, block, mask, s, t, state, scratch, peak);
-      weigh_strip(runs, peak, s, scratch, factor);
+      if (call.dropout) {
+        weigh_and_drop(call, runs, t, peak, s, scratch, factor);
+      } else {
+        weigh_strip(runs, peak, s, All{}, scratch, factor);
+      }
       gather(scratch.values, d, runs, scratch.weights, factor, scratch.out + s * d * kStrip);
     }
   }

@@ -1,13 +1,26 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <span>
 
 #include "attention/mask/mask.hpp"
+#include "runtime/base/dropout_mask.hpp"
 #include "runtime/base/index.hpp"
 #include "runtime/tensor/arena.hpp"
 #include "runtime/tensor/view.hpp"
 
 namespace plasmid {
+
+// Dropout of the normalised weights P; lse is of the undropped scores. Which (query, key) pairs are dropped depends on
+// their places in the line and on the query head, not on who holds them.
+struct AttentionDropout {
+  DropoutMask mask;                      // of rows token | head << 48, and columns token
+  std::span<const Range> queries, keys;  // places in the line of the call's queries and keys, as TokenMap::shards
+  Index first = 0;                       // of the line's tokens in the job's whole batch: token = first + place
+  static std::uint64_t row(Index token, Index head) {
+    return static_cast<std::uint64_t>(token) | static_cast<std::uint64_t>(head) << 48;
+  }
+};
 
 // One key/value chunk to attend to. Last dims are contiguous, the others strided, so q, k and v may lie inside one
 // projection's output. Query head h reads key/value head h / (heads / kv_heads).
@@ -17,6 +30,7 @@ struct Attend {
   const MaskPlan& mask;        // queries x keys
   float scale = 1;             // scores are scale * q.k
   std::function<void()> poll;  // called by the rank's main thread between tile rows; may be empty
+  const AttentionDropout* dropout = nullptr;
 };
 
 // Exact attention, tile by tile (Dao et al. 2022), folding ONE chunk into running f32 sums: local attention is a ring
@@ -34,7 +48,8 @@ class AttentionKernel {
 
   // Adds this chunk's share to dq [queries, heads, d], dk, dv [keys, kv_heads, d], all f32. lse: of the whole row, all
   // chunks. delta [queries, heads] = sum over channels of dout * out, once per layer (`attention_delta`).
-  // P = exp(min(0, scale * q.k - lse)), dS = P * (dout.v - delta).
+  // P = exp(min(0, scale * q.k - lse)), dS = P * (dP - delta), dP = dout.v. With dropout: dV from P, and dP, masked
+  // and scaled as in forward; delta as ever (Dao 2023).
   virtual void backward(const Attend&, ConstView lse, ConstView delta, ConstView dout, View dq, View dk, View dv,
                         Arena& scratch) = 0;
 

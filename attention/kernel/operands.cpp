@@ -26,6 +26,17 @@ Extents check_inputs(const Attend& call) {
       << "a mask of " << mask.queries << " x " << mask.keys << " over " << e.queries << " x " << e.keys;
   PLASMID_CHECK(mask.key_valid.empty() || static_cast<Index>(mask.key_valid.size()) == e.keys)
       << mask.key_valid.size() << " validity bytes for " << e.keys << " keys";
+  if (const AttentionDropout* dropout = call.dropout) {
+    const auto check_tokens = [&](std::span<const Range> ranges, Index count, const char* name) {
+      for (const Range range : ranges) {
+        PLASMID_CHECK(dropout->first + range.end < Index{1} << 48) << "a batch of 2^48 tokens";
+        count -= range.size();
+      }
+      PLASMID_CHECK(count == 0) << "places in the line for all " << name << " but " << count;
+    };
+    check_tokens(dropout->queries, e.queries, "queries"), check_tokens(dropout->keys, e.keys, "keys");
+    PLASMID_CHECK(e.heads <= 1 << 16) << e.heads << " heads";
+  }
   for (const KeySpan span : mask.rows)
     PLASMID_CHECK(0 <= span.begin && span.begin <= span.end && span.end <= e.keys)
         << "span [" << span.begin << ", " << span.end << ") of " << e.keys << " keys";

@@ -1,6 +1,7 @@
 // The definition. The host kernels are optimisations of this file and are tested against it.
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 
 #include "attention/kernel/operands.hpp"
@@ -29,6 +30,24 @@ void merge(const double* value, double lse_b, Index d, float* out, float* lse) {
   *lse = static_cast<float>(high + std::log1p(std::exp(low - high)));
 }
 
+// The token at a place of a holder's ranges.
+Index token_of(const AttentionDropout& dropout, std::span<const Range> ranges, Index local) {
+  for (const Range range : ranges) {
+    if (local < range.size()) return dropout.first + range.begin + local;
+    local -= range.size();
+  }
+  PLASMID_CHECK(false) << "no token " << local;
+  std::abort();
+}
+
+// What dropout makes of a weight: its factor.
+double kept(const AttentionDropout* dropout, Index query, Index head, Index key) {
+  if (!dropout) return 1;
+  const std::uint64_t row = AttentionDropout::row(token_of(*dropout, dropout->queries, query), head);
+  const auto column = static_cast<std::uint64_t>(token_of(*dropout, dropout->keys, key));
+  return dropout->mask.keeps(row, column) ? dropout->mask.scale() : 0;
+}
+
 class ReferenceKernel final : public AttentionKernel {
  public:
   void forward(const Attend& call, View out_view, View lse_view, Arena& scratch) override {
@@ -53,7 +72,8 @@ class ReferenceKernel final : public AttentionKernel {
           const double weight = std::exp(score[j] - peak);
           weights += weight;
           if (weight == 0) continue;
-          for (Index c = 0; c < e.d; ++c) sum[c] += weight * v.at(j, kv)[c];
+          const double share = weight * kept(call.dropout, i, h, j);
+          for (Index c = 0; c < e.d; ++c) sum[c] += share * v.at(j, kv)[c];
         }
         for (Index c = 0; c < e.d; ++c) sum[c] /= weights;
         merge(sum, peak + std::log(weights), e.d, out.at(i, h), lse.at(i, h));
@@ -85,12 +105,13 @@ class ReferenceKernel final : public AttentionKernel {
           if (!call.mask.allows(i, j)) continue;
           // A weight is at most one, also where lse is so large that its rounding says otherwise.
           const double p = std::exp(std::min(0.0, call.scale * dot(q.at(i, h), k.at(j, kv), e.d) - *lse.at(i, h)));
-          const double ds = p * (dot(dout.at(i, h), v.at(j, kv), e.d) - *delta.at(i, h)) * call.scale;
+          const double keep = kept(call.dropout, i, h, j), dp = keep * dot(dout.at(i, h), v.at(j, kv), e.d);
+          const double ds = p * (dp - *delta.at(i, h)) * call.scale;
           double *dk_row = dk_sum + (j * e.kv_heads + kv) * e.d, *dv_row = dv_sum + (j * e.kv_heads + kv) * e.d;
           for (Index c = 0; c < e.d; ++c) {
             dq_sum[c] += ds * k.at(j, kv)[c];
             dk_row[c] += ds * q.at(i, h)[c];
-            dv_row[c] += p * dout.at(i, h)[c];
+            dv_row[c] += p * keep * dout.at(i, h)[c];
           }
         }
         add(dq_sum, e.d, detail::rows_of(dq_view).at(i, h));

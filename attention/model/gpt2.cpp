@@ -1,11 +1,13 @@
 // GPT-2 (Radford et al. 2019), with the names and layouts of Hugging Face's GPT2LMHeadModel: learned positions, layer
-// norms, one fused projection for q, k and v, weights stored [in, out], tanh GELU.
+// norms, one fused projection for q, k and v, weights stored [in, out], tanh GELU. Dropout, one probability, of the
+// embeddings' sum, the attention weights, and both branches.
 #include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "attention/block/transformer_block.hpp"
 #include "attention/model/family.hpp"
 #include "runtime/base/error.hpp"
+#include "runtime/nn/dropped.hpp"
 #include "runtime/nn/embedding.hpp"
 #include "runtime/nn/mlp.hpp"
 #include "runtime/nn/norm.hpp"
@@ -30,7 +32,8 @@ std::unique_ptr<Module> make_block(const ModelShape& shape, Index layer, const s
   AffineOptions residual = plain;
   residual.deviation /= std::sqrt(2 * static_cast<float>(shape.layers));
 
-  SelfAttentionOptions attention{.heads = shape.heads, .kv_heads = shape.heads, .head_dim = shape.head_dim()};
+  SelfAttentionOptions attention{
+      .heads = shape.heads, .kv_heads = shape.heads, .head_dim = shape.head_dim(), .dropout = shape.dropout};
   attention.inputs = {make_affine(name + "attn.c_attn", width, 3 * width, plain)};
   attention.output = make_affine(name + "attn.c_proj", width, width, residual);
   return make_transformer_block(
@@ -38,15 +41,18 @@ std::unique_ptr<Module> make_block(const ModelShape& shape, Index layer, const s
        .attention = std::make_unique<SelfAttention>(std::move(attention), group),
        .mlp_norm = std::make_unique<LayerNorm>(name + "ln_2", width, shape.norm_epsilon),
        .mlp = std::make_unique<Mlp>(make_affine(name + "mlp.c_fc", width, shape.mlp_width, plain), ops::Gelu::tanh,
-                                    make_affine(name + "mlp.c_proj", shape.mlp_width, width, residual))});
+                                    make_affine(name + "mlp.c_proj", shape.mlp_width, width, residual)),
+       .dropout = shape.dropout});
 }
 
 DecoderParts build_gpt2(const ModelShape& shape, const std::shared_ptr<AttentionGroup>& group) {
   const Shape table{shape.vocabulary, shape.width};
   const ParameterPtr tokens = make_parameter("transformer.wte.weight", table, {0, kDeviation});
   DecoderParts parts;
-  parts.embedding = std::make_unique<Embedding>(
-      tokens, make_parameter("transformer.wpe.weight", {shape.positions, shape.width}, {0, kDeviation}));
+  parts.embedding =
+      dropped(std::make_unique<Embedding>(
+                  tokens, make_parameter("transformer.wpe.weight", {shape.positions, shape.width}, {0, kDeviation})),
+              shape.dropout, DropoutPlace::embedding);
   for (Index layer = 0; layer < shape.layers; ++layer) parts.blocks.push_back(make_block(shape, layer, group));
   parts.norm = std::make_unique<LayerNorm>("transformer.ln_f", shape.width, shape.norm_epsilon);
   parts.head =
@@ -82,7 +88,7 @@ nlohmann::ordered_json write_gpt2(const ModelShape& shape) {
   config["n_positions"] = shape.positions;
   config["activation_function"] = "gelu_new";
   config["layer_norm_epsilon"] = shortest(shape.norm_epsilon);
-  for (const char* dropout : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) config[dropout] = 0.0;
+  for (const char* dropout : {"attn_pdrop", "embd_pdrop", "resid_pdrop"}) config[dropout] = shape.dropout;
   return config;
 }
 

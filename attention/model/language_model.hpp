@@ -18,6 +18,7 @@ struct ModelShape {
   bool tied_head = true;
   float norm_epsilon = 1e-5f;
   double rope_base = 10000;
+  double dropout = 0;  // while training: of attention weights and both branches of a block; gpt2: of the embedding too
   Index head_dim() const { return width / heads; }
 };
 

@@ -1,5 +1,6 @@
 // Llama (Touvron et al. 2023), with the names and layouts of Hugging Face's LlamaForCausalLM: rotary positions, RMS
-// norms, grouped keys and values, SwiGLU, no biases, weights stored [out, in].
+// norms, grouped keys and values, SwiGLU, no biases, weights stored [out, in]. Dropout of the
+// attention weights, as there, and of both branches, with one probability.
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -33,8 +34,11 @@ std::unique_ptr<Module> make_block(const ModelShape& shape, Index layer, const s
   AffineOptions residual = plain;
   residual.deviation /= std::sqrt(2 * static_cast<float>(shape.layers));
 
-  SelfAttentionOptions attention{
-      .heads = shape.heads, .kv_heads = shape.kv_heads, .head_dim = shape.head_dim(), .rope_base = shape.rope_base};
+  SelfAttentionOptions attention{.heads = shape.heads,
+                                 .kv_heads = shape.kv_heads,
+                                 .head_dim = shape.head_dim(),
+                                 .rope_base = shape.rope_base,
+                                 .dropout = shape.dropout};
   attention.inputs = {make_affine(name + "self_attn.q_proj", width, width, plain),
                       make_affine(name + "self_attn.k_proj", width, kv_width, plain),
                       make_affine(name + "self_attn.v_proj", width, kv_width, plain)};
@@ -45,7 +49,8 @@ std::unique_ptr<Module> make_block(const ModelShape& shape, Index layer, const s
        .mlp_norm = std::make_unique<RmsNorm>(name + "post_attention_layernorm", width, shape.norm_epsilon),
        .mlp = std::make_unique<SwiGluMlp>(make_affine(name + "mlp.gate_proj", width, shape.mlp_width, plain),
                                           make_affine(name + "mlp.up_proj", width, shape.mlp_width, plain),
-                                          make_affine(name + "mlp.down_proj", shape.mlp_width, width, residual))});
+                                          make_affine(name + "mlp.down_proj", shape.mlp_width, width, residual)),
+       .dropout = shape.dropout});
 }
 
 DecoderParts build_llama(const ModelShape& shape, const std::shared_ptr<AttentionGroup>& group) {
@@ -114,6 +119,7 @@ nlohmann::ordered_json write_llama(const ModelShape& shape) {
   config["rope_theta"] = shape.rope_base;
   config["attention_bias"] = false;
   config["mlp_bias"] = false;
+  config["attention_dropout"] = shape.dropout;
   return config;
 }
 

@@ -50,12 +50,12 @@ class RingAttention {
   // Cheap (no token is visited); the map must outlive it. Debug builds agree on it over the ring.
   RingPlan plan(const TokenMap&) const;
 
-  // Overwrites out and lse.
+  // Overwrites out and lse. `dropout` (AttentionDropout::mask) is of the weights, and equal on all ranks.
   void forward(const RingPlan&, ConstView q, ConstView k, ConstView v, float scale, View out, View lse, Arena& scratch,
-               Stream&);
-  // Overwrites dq, dk, dv. out, lse: as forward left them.
+               Stream&, const DropoutMask& dropout = {});
+  // Overwrites dq, dk, dv. out, lse: as forward left them; dropout: as it had.
   void backward(const RingPlan&, ConstView q, ConstView k, ConstView v, ConstView out, ConstView lse, ConstView dout,
-                float scale, View dq, View dk, View dv, Arena& scratch, Stream&);
+                float scale, View dq, View dk, View dv, Arena& scratch, Stream&, const DropoutMask& dropout = {});
 
   // Bounds for shards of at most `tokens` tokens, nothing pruned: peak scratch bytes of the larger of forward and
   // backward, and bytes this rank sends in one forward and one backward.

@@ -38,6 +38,11 @@ MaskPlan mask_of(const RingPlan& plan, const Hop& hop) {
   return plan_mask(*plan.map, plan.map->shard, hop.source, plan.pattern);
 }
 
+AttentionDropout dropout_of(const RingPlan& plan, const Hop& hop, const DropoutMask& mask) {
+  const TokenMap& map = *plan.map;
+  return {mask, map.owned(), map.shards[static_cast<std::size_t>(hop.source)], map.first};
+}
+
 }  // namespace
 
 RingAttention::RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern)
@@ -54,7 +59,7 @@ RingPlan RingAttention::plan(const TokenMap& map) const {
 }
 
 void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, ConstView v, float scale, View out,
-                            View lse, Arena& scratch, Stream& stream) {
+                            View lse, Arena& scratch, Stream& stream, const DropoutMask& dropout) {
   check_shapes(plan, q, k, v);
   RunningSums sums(out, lse, scratch);
   KeyValueRelay chunks(ring_, plan, k, v, scratch, stream);
@@ -63,7 +68,8 @@ void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, Cons
     if (plan.hops[hop].work) {
       const MaskPlan mask = mask_of(plan, plan.hops[hop]);
       const KeysAndValues chunk = chunks.chunk(hop);
-      Attend call{q, chunk.k, chunk.v, mask, scale, {}};
+      const AttentionDropout dropped = dropout_of(plan, plan.hops[hop], dropout);
+      Attend call{q, chunk.k, chunk.v, mask, scale, {}, dropout ? &dropped : nullptr};
       if (chunks.busy()) call.poll = [this] { ring_.poll(); };
       const RunningSums::Part part = sums.part();
       kernel_.forward(call, part.out, part.lse, scratch);
@@ -74,7 +80,8 @@ void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, Cons
 }
 
 void RingAttention::backward(const RingPlan& plan, ConstView q, ConstView k, ConstView v, ConstView out, ConstView lse,
-                             ConstView dout, float scale, View dq, View dk, View dv, Arena& scratch, Stream& stream) {
+                             ConstView dout, float scale, View dq, View dk, View dv, Arena& scratch, Stream& stream,
+                             const DropoutMask& dropout) {
   check_shapes(plan, q, k, v);
   ops::fill(dq, 0, stream);
   const Buffer delta = scratch.take({{q.dim(0), q.dim(1)}}, "ring.delta");
@@ -87,7 +94,8 @@ void RingAttention::backward(const RingPlan& plan, ConstView q, ConstView k, Con
       const MaskPlan mask = mask_of(plan, plan.hops[hop]);
       const KeysAndValues chunk = chunks.chunk(hop);
       const auto [dk_sum, dv_sum] = gradients.target(hop);
-      Attend call{q, chunk.k, chunk.v, mask, scale, {}};
+      const AttentionDropout dropped = dropout_of(plan, plan.hops[hop], dropout);
+      Attend call{q, chunk.k, chunk.v, mask, scale, {}, dropout ? &dropped : nullptr};
       if (chunks.busy() || gradients.busy()) call.poll = [this] { ring_.poll(); };
       kernel_.backward(call, lse, delta.view(), dout, dq, dk_sum, dv_sum, scratch);
     }

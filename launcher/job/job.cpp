@@ -211,6 +211,7 @@ Job resolve(const JobFile& file, int ranks) {
   check_mesh(file, job.fields, ranks);
   check_batch(file, job.fields);
   job.shape = job.fields.model().has_from() ? shape_of_directory(file) : shape_of_fields(job.fields);
+  job.shape.dropout = job.fields.model().dropout();
   check_shape(file, job.shape, job.fields.data());
   job.shape = complete(job.shape);
   check_weight_count(file, job.shape);

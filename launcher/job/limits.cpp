@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "launcher/job/fields.hpp"
+#include "runtime/base/dropout_mask.hpp"
 #include "runtime/base/error.hpp"
 #include "runtime/base/index.hpp"
 
@@ -145,6 +146,12 @@ void check_bounds(const JobFile& file) {
                                          (bound.open_below ? "(" : "[") + shortest(bound.least) + ", " +
                                          shortest(bound.most) + (bound.open_above ? ")" : "]"));
   }
+  if (const double dropout = file.job.model().dropout(); dropout > 0) {
+    const std::uint32_t dropped = dropped_of_65536(dropout);
+    if (dropped == 0 || dropped == 65536)
+      throw Error(ErrorCode::config, file.named("model.dropout") + ": " + shortest(dropout) + " rounds to " +
+                                         (dropped == 0 ? "0" : "1") + ": it is drawn in steps of 2^-16 = 1.526e-05");
+  }
   const v1::Optimizer& optimizer = file.job.optimizer();
   if (optimizer.schedule() == v1::Optimizer::CONSTANT && optimizer.final_learning_rate() > 0)
     throw Error(ErrorCode::config, file.named("optimizer.final_learning_rate") + ": " +
@@ -167,7 +174,6 @@ void refuse_unavailable(const JobFile& file) {
          "GPT2 and LLAMA see no later token: leave it 0");
   refuse(job.mesh().tp() > 1, "mesh.tp", std::to_string(job.mesh().tp()), "use mesh.cp or mesh.dp");
   refuse(job.mesh().zero() > 0, "mesh.zero", std::to_string(job.mesh().zero()), "use 0");
-  refuse(job.model().dropout() > 0, "model.dropout", shortest(job.model().dropout()), "use 0");
 }
 
 }  // namespace plasmid

@@ -132,7 +132,8 @@ void Trainer::pass(Index step, Index first_row, LossSums& sums) {
                   .weights = *store_,
                   .rng = {static_cast<std::uint64_t>(train.seed()), static_cast<std::uint64_t>(step), 0},
                   .tokens = batch.map,
-                  .sources = {}};
+                  .sources = {},
+                  .training = true};
   const ConstView inputs[] = {view_of(std::span(batch.tokens)), view_of(std::span(batch.labels))};
   const View outputs[] = {view_of(std::span(&loss, 1)), view_of(std::span(&counted, 1))};
   SavedPtr saved = model_->forward(context, Keep::all, inputs, outputs);

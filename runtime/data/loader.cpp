@@ -122,7 +122,7 @@ Batch Loader::read(std::span<const Index> draws, std::span<const std::vector<Ran
     read_range(range, documents, first_sample, batch);
   }
   batch.map = {borrow(batch.position), borrow(batch.document), borrow(batch.sample), shards, shard,
-               batch.document_begin,   batch.key_valid};
+               batch.document_begin,   batch.key_valid,        first_sample * length};
   return batch;
 }
 

@@ -45,7 +45,7 @@ void Checkpointed::backward(Context& context, SavedPtr saved, std::span<const Co
   const auto own = claim<Kept>(std::move(saved), "Checkpointed");
   PLASMID_CHECK(own->all) << "Checkpointed: backward needs Keep::all";
   Context again{context.compute, context.scratch, context.scratch,   context.weights, context.rng,
-                context.tokens,  context.sources, context.gradients, context.probe};
+                context.tokens,  context.sources, context.gradients, context.probe,   context.training};
   SavedPtr whole;
   {
     std::vector<TensorSpec> in;

@@ -13,8 +13,9 @@
 
 namespace plasmid {
 
-struct RngKey {  // with (sample, head, position) from the TokenMap, the coordinates of every random number
-  std::uint64_t seed = 0, step = 0, layer = 0;
+struct RngKey {  // with global (token, head, channel), the coordinates of every random number
+  std::uint64_t seed = 0, step = 0;
+  std::uint64_t layer = 0;  // where in the model: set by Sequences, nested ones too, different for each of their layers
 };
 
 enum class Keep : std::uint8_t {  // what survives until backward; each level includes the one before
@@ -43,6 +44,7 @@ struct Context {
   std::span<const TokenMap* const> sources;  // cross-attention: the maps of further inputs
   GradientSink* gradients = nullptr;
   Probe* probe = nullptr;
+  bool training = false;  // dropout drops; else it passes everything on
 };
 
 enum class Write : std::uint8_t { skip, overwrite, accumulate };

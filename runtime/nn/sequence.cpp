@@ -18,6 +18,21 @@ struct Chain final : Saved {
   }
 };
 
+// The layer's own coordinate among those of every Sequence around it, for as long as it works.
+class AtLayer {
+ public:
+  AtLayer(Context& context, std::size_t layer, std::size_t layers) : context_(context), around_(context.rng.layer) {
+    context_.rng.layer = around_ * layers + layer;
+  }
+  AtLayer(const AtLayer&) = delete;
+  AtLayer& operator=(const AtLayer&) = delete;
+  ~AtLayer() { context_.rng.layer = around_; }
+
+ private:
+  Context& context_;
+  std::uint64_t around_;
+};
+
 }  // namespace
 
 Sequence::Sequence(std::vector<std::unique_ptr<Module>> layers) : layers_(std::move(layers)) {
@@ -64,6 +79,7 @@ SavedPtr Sequence::forward(Context& context, Keep keep, std::span<const ConstVie
       output = arena.take(x[0].spec(), keep == Keep::all ? "saved.layer_input" : "layer.between");
       to = output.view();
     }
+    const AtLayer here(context, i, layers_.size());
     link.saved = layers_[i]->forward(context, keep, from, to, earlier ? earlier->links[i].saved.get() : nullptr);
     from = to;
     held = std::move(passing);
@@ -80,6 +96,7 @@ void Sequence::backward(Context& context, SavedPtr saved, std::span<const ConstV
     const ConstView input = i == 0 ? x[0] : ConstView(own->links[i - 1].y.view());
     Buffer below;
     if (i > 0) below = context.scratch.take(x[0].spec(), "layer.gradient");
+    const AtLayer here(context, i, layers_.size());
     layers_[i]->backward(context, std::move(own->links[i].saved), input, above ? ConstView(above.view()) : dy[0],
                          i == 0 ? dx[0] : Gradient{below.view()});
     own->links.pop_back();

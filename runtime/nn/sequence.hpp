@@ -4,7 +4,8 @@
 namespace plasmid {
 
 // Layers of one shape, each reading what the one before wrote.  x, y one shape, f32. With Keep::all it keeps the input
-// of every layer but the first, and what the layers keep; with less, only the latter.
+// of every layer but the first, and what the layers keep; with less, only the latter. Layer i of n sees RngKey::layer =
+// n * (the Sequence's own) + i.
 class Sequence final : public Module {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Module>> layers);  // at least one

@@ -21,14 +21,13 @@ std::vector<AnyView> rows_of(std::span<const AnyView> whole, Range rows) {
   return part;
 }
 
-// Passes on what the inner module announces for the last tile worked on only: one use, one `ready`.
-struct Muted {
-  Muted(Context& context, bool mute) : context_(context), sink_(context.gradients) {
-    if (mute) context_.gradients = nullptr;
-  }
-  ~Muted() { context_.gradients = sink_; }
-  Context& context_;
-  GradientSink* sink_;
+// The context of one tile.
+struct TileContext {
+  TileContext(const Context& c, Range rows)
+      : part(c.tokens, rows), context{c.compute, c.saved,   c.scratch,   c.weights, c.rng,
+                                      part.map,  c.sources, c.gradients, c.probe,   c.training} {}
+  TokenPart part;
+  Context context;
 };
 
 // One at least: a rank without tokens announces the same parameters in the same order as its peers.
@@ -66,7 +65,8 @@ SavedPtr Tiled::forward(Context& context, Keep keep, std::span<const ConstView> 
   for (Index tile = 0; tile < tiles; ++tile) {
     const Range rows{tile * tile_, std::min(tokens, (tile + 1) * tile_)};
     const Saved* past = earlier ? earlier->tiles[saved->tiles.size()].get() : nullptr;
-    saved->tiles.push_back(inner_->forward(context, keep, rows_of(x, rows), rows_of(y, rows), past));
+    TileContext here(context, rows);
+    saved->tiles.push_back(inner_->forward(here.context, keep, rows_of(x, rows), rows_of(y, rows), past));
   }
   return saved;
 }
@@ -79,8 +79,9 @@ void Tiled::backward(Context& context, SavedPtr saved, std::span<const ConstView
     std::vector<Gradient> part(dx.begin(), dx.end());
     for (Gradient& gradient : part)
       if (gradient.write != Write::skip) gradient.view = gradient.view.slice(0, rows.begin, rows.end);
-    const Muted muted(context, tile > 0);
-    inner_->backward(context, std::move(own->tiles.back()), rows_of(x, rows), rows_of(dy, rows), part);
+    TileContext here(context, rows);
+    if (tile > 0) here.context.gradients = nullptr;  // one use, one `ready`: that of the last tile worked on
+    inner_->backward(here.context, std::move(own->tiles.back()), rows_of(x, rows), rows_of(dy, rows), part);
     own->tiles.pop_back();
   }
 }

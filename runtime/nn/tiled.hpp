@@ -4,7 +4,7 @@
 namespace plasmid {
 
 // A module that treats every token alone, applied to `tile` tokens at a time, so that its temporaries are a tile long.
-// x, y [tokens, ...]; the inner module must not read the TokenMap.
+// x, y [tokens, ...]; the inner module sees the map of its tile (TokenPart).
 class Tiled final : public Module {
  public:
   Tiled(std::unique_ptr<Module> inner, Index tile);

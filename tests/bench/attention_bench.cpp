@@ -17,7 +17,7 @@ namespace {
 
 class Problem {
  public:
-  Problem(Index n, Index heads, Index d) : n_(n), heads_(heads), d_(d), scratch_(Arena::Kind::pool, ledger_) {
+  Problem(Index n, Index heads, Index d) : n_(n), heads_(heads), d_(d), line_{{0, n}} {
     mask_.queries = mask_.keys = n;
     for (Index i = 0; i < n; ++i) mask_.rows.push_back({0, static_cast<std::int32_t>(i + 1)});
     std::mt19937 bits(1);
@@ -66,6 +66,8 @@ class Problem {
     PLASMID_CHECK(std::abs(dv - dv_[at(j * heads_ * d_)]) < tolerance) << "dv of key " << j;
   }
 
+  void drop(double probability) { dropout_.mask = {1, dropped_of_65536(probability)}; }
+
   double pair_flops() const {
     return static_cast<double>(n_) * static_cast<double>(n_ + 1) / 2 * static_cast<double>(heads_ * d_);
   }
@@ -79,7 +81,7 @@ class Problem {
     const Index width = heads_ * d_;
     const View all = view_of(std::span(qkv_)).reshape({n_, 3 * width});
     const auto columns = [&](Index i) { return all.slice(1, i * width, (i + 1) * width).reshape({n_, heads_, d_}); };
-    return {columns(0), columns(1), columns(2), mask_, scale(), {}};
+    return {columns(0), columns(1), columns(2), mask_, scale(), {}, dropout_.mask ? &dropout_ : nullptr};
   }
   // Row i of q (0), k (1) or v (2), head 0.
   const float* part(Index which, Index i) const { return &qkv_[at((i * 3 + which) * heads_ * d_)]; }
@@ -94,8 +96,10 @@ class Problem {
   Index n_, heads_, d_;
   MaskPlan mask_;
   std::vector<float> qkv_, dout_, out_, dq_, dk_, dv_, lse_, delta_;
+  std::vector<Range> line_;
+  AttentionDropout dropout_{{}, line_, line_, 0};
   Ledger ledger_;
-  Arena scratch_;
+  Arena scratch_{Arena::Kind::pool, ledger_};
   std::unique_ptr<AttentionKernel> kernel_ = make_host_kernel();
 };
 
@@ -106,6 +110,9 @@ void measure(Index n, Index heads, Index d) {
   report_flops(name + " forward", 4 * problem.pair_flops(), [&] { problem.forward(); });
   report_flops(name + " backward", 10 * problem.pair_flops(), [&] { problem.backward(); });
   report_flops(name + " both", 14 * problem.pair_flops(), [&] { problem.forward(), problem.backward(); });
+  problem.drop(0.1);
+  report_flops(name + " forward, dropout", 4 * problem.pair_flops(), [&] { problem.forward(); });
+  report_flops(name + " backward, dropout", 10 * problem.pair_flops(), [&] { problem.backward(); });
 }
 
 int run() {

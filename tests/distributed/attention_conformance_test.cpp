@@ -45,13 +45,19 @@ TEST_P(AttentionConformanceOnRanks, SelfAttention) {
 
 TEST_P(AttentionConformanceOnRanks, LanguageModel) {
   on_ranks(GetParam(), [&](Communicator& ring) {
-    const auto model = make_language_model(
-        {.family = Family::gpt2, .layers = 2, .width = kWidth, .heads = 4, .positions = 32, .vocabulary = 19}, ring,
-        Pattern::causal(), Recompute::core);
+    const auto model = make_language_model({.family = Family::gpt2,
+                                            .layers = 2,
+                                            .width = kWidth,
+                                            .heads = 4,
+                                            .positions = 32,
+                                            .vocabulary = 19,
+                                            .dropout = 0.2},
+                                           ring, Pattern::causal(), Recompute::core);
     expect_conforms(*model, ring,
                     {.in = {{{kTokens}, DType::i32}, {{kTokens}, DType::i32}},
                      .integer = [](std::size_t, Index i) { return static_cast<std::int32_t>((i * i + 3) % 19); },
                      .depth = 8,
+                     .training = true,
                      .sum = {}});
   });
 }

@@ -7,6 +7,8 @@
 #include <limits>
 #include <random>
 
+#include "parallel/cp/partition.hpp"
+
 namespace plasmid::test {
 namespace {
 
@@ -62,6 +64,16 @@ double norm(const std::vector<double>& a) {
 }
 
 }  // namespace
+
+double AttentionCase::kept(Index query, Index head, Index key) const {
+  if (!dropout) return 1;
+  const auto token = [&](const std::vector<Range>& ranges, Index local) {
+    const LocalIndex places(ranges);
+    return first_token + places.global(local);
+  };
+  const auto column = static_cast<std::uint64_t>(token(key_tokens, key));
+  return dropout.keeps(AttentionDropout::row(token(query_tokens, query), head), column) ? dropout.scale() : 0;
+}
 
 MaskPlan full_mask(Index queries, Index keys) {
   MaskPlan mask;
@@ -121,14 +133,17 @@ AttentionResult<Real> dense_attention(const AttentionCase& c) {
       for (Real& x : p) x /= total;
       r.lse[at(i * c.heads + h)] = peak + std::log(total);
 
+      std::vector<Real> kept(at(c.keys));
+      for (Index j = 0; j < c.keys; ++j) kept[at(j)] = Real(c.kept(i, h, j));
       Real mean = 0;
       for (Index j = 0; j < c.keys; ++j) {
         dp[at(j)] = 0;
         for (Index x = 0; x < c.d; ++x) {
-          r.out[at(row + x)] += p[at(j)] * Real(c.v[at(key(j) + x)]);
+          r.out[at(row + x)] += p[at(j)] * kept[at(j)] * Real(c.v[at(key(j) + x)]);
           dp[at(j)] += Real(c.dout[at(row + x)]) * Real(c.v[at(key(j) + x)]);
-          r.dv[at(key(j) + x)] += p[at(j)] * Real(c.dout[at(row + x)]);
+          r.dv[at(key(j) + x)] += p[at(j)] * kept[at(j)] * Real(c.dout[at(row + x)]);
         }
+        dp[at(j)] *= kept[at(j)];
         mean += p[at(j)] * dp[at(j)];
       }
       for (Index j = 0; j < c.keys; ++j) {
@@ -162,7 +177,14 @@ AttentionResult<float> run_kernel(AttentionKernel& kernel, const AttentionCase& 
   Ledger ledger;
   Arena scratch(Arena::Kind::pool, ledger,
                 kernel.scratch_bytes(c.queries, c.keys, c.heads, c.kv_heads, c.d));  // beyond it: Error{memory}
-  const Attend call{q.view(per_query), k.view(per_key), v.view(per_key), c.mask, c.scale, {}};
+  const AttentionDropout dropout{c.dropout, c.query_tokens, c.key_tokens, c.first_token};
+  const Attend call{q.view(per_query),
+                    k.view(per_key),
+                    v.view(per_key),
+                    c.mask,
+                    c.scale,
+                    {},
+                    c.query_tokens.empty() ? nullptr : &dropout};
   attention_start(out.view(per_query), lse.view(per_row));
   kernel.forward(call, out.view(per_query), lse.view(per_row), scratch);
   attention_delta(out.view(per_query), dout.view(per_query), delta.view(per_row));

@@ -14,6 +14,10 @@ struct AttentionCase {
   MaskPlan mask;
   std::vector<float> q, dout;  // [queries, heads, d]
   std::vector<float> k, v;     // [keys, kv_heads, d]
+  DropoutMask dropout = {};
+  std::vector<Range> query_tokens = {}, key_tokens = {};  // with dropout: as AttentionDropout's
+  Index first_token = 0;
+  double kept(Index query, Index head, Index key) const;  // the factor that dropout gives a weight, by its definition
 };
 
 MaskPlan full_mask(Index queries, Index keys);

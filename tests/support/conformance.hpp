@@ -18,6 +18,7 @@ struct ConformanceOptions {
   double depth = 4;     // roundings that pile up between an input and an output, in units of f32's epsilon
   std::uint64_t seed = 1;
   std::uint64_t rank = 0;                      // inputs differ by rank, parameters and their directions do not
+  bool training = false;                       // with dropout, its masks those of a fixed key
   std::function<void(std::span<double>)> sum;  // over the ranks that hold parts of the sequence; empty: one rank
 };
 

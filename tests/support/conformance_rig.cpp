@@ -94,7 +94,9 @@ ConformanceRig::ConformanceRig(Module& m, const ConformanceOptions& o) : module(
                 std::max(parameter->initial.deviation, kSpread));
 }
 
-Context ConformanceRig::context() { return {stream, saved, scratch, store, {}, *options.tokens, {}, sink, nullptr}; }
+Context ConformanceRig::context() {
+  return {stream, saved, scratch, store, {options.seed, 3, 0}, *options.tokens, {}, sink, nullptr, options.training};
+}
 
 std::vector<ConstView> ConformanceRig::const_views(std::vector<GuardedTensor>& tensors) {
   std::vector<ConstView> views;

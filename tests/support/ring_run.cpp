@@ -68,8 +68,8 @@ RingRun run_ring(Communicator& ring, AttentionKernel& kernel, const TokenLine& l
   RingAttention attention(ring, kernel, line.pattern);
   Arena scratch(Arena::Kind::pool, ledger, attention.scratch_bytes(largest, heads, kv_heads, d));
   const RingPlan plan = attention.plan(map);
-  attention.forward(plan, q, k, v, problem.scale, out, lse, scratch, stream);
-  attention.backward(plan, q, k, v, out, lse, dout, problem.scale, dq, dk, dv, scratch, stream);
+  attention.forward(plan, q, k, v, problem.scale, out, lse, scratch, stream, problem.dropout);
+  attention.backward(plan, q, k, v, out, lse, dout, problem.scale, dq, dk, dv, scratch, stream, problem.dropout);
   EXPECT_EQ(scratch.live_bytes(), 0);
 
   const auto join = [&](ConstView part) { return join_rows(ring, local, line.total(), part, stream); };

@@ -33,10 +33,12 @@ SelfAttentionOptions rotary_and_grouped() {
           .output = make_affine("o", 4 * kHeadDim, kWidth, kPlain)};
 }
 
-void expect_conforms(Module& module) {
+void expect_conforms(Module& module, bool training = false) {
   const LocalLine line({17, 28}, {{{0, kTokens}}}, 0);
-  EXPECT_EQ(check_conformance(module, {.in = {{{kTokens, kWidth}}}, .tokens = &line.map(), .integer = {}, .sum = {}}),
-            std::vector<std::string>{});
+  EXPECT_EQ(
+      check_conformance(
+          module, {.in = {{{kTokens, kWidth}}}, .tokens = &line.map(), .integer = {}, .training = training, .sum = {}}),
+      std::vector<std::string>{});
 }
 
 TEST(AttentionConformance, SelfAttention) {
@@ -53,6 +55,15 @@ TEST(AttentionConformance, SelfAttentionOverTheReferenceKernel) {
   SelfAttention attention(rotary_and_grouped(),
                           make_attention_group(*self, Pattern::causal(), make_reference_kernel()));
   expect_conforms(attention);
+}
+
+TEST(AttentionConformance, SelfAttentionWithDropout) {
+  const auto self = make_self_communicator();
+  for (SelfAttentionOptions options : {fused(), rotary_and_grouped()}) {
+    options.dropout = 0.3;
+    SelfAttention attention(options, make_attention_group(*self, Pattern::causal()));
+    expect_conforms(attention, true);
+  }
 }
 
 TEST(AttentionConformance, TransformerBlock) {
@@ -84,6 +95,12 @@ TEST(AttentionConformance, LanguageModels) {
       const auto model = make_language_model(shape, *self, Pattern::causal(), recompute);
       EXPECT_EQ(check_conformance(*model, options), std::vector<std::string>{})
           << "family " << static_cast<int>(family) << ", recompute " << static_cast<int>(recompute);
+      shape.dropout = 0.2;
+      const auto dropping = make_language_model(shape, *self, Pattern::causal(), recompute);
+      options.training = true;
+      EXPECT_EQ(check_conformance(*dropping, options), std::vector<std::string>{})
+          << "with dropout, family " << static_cast<int>(family) << ", recompute " << static_cast<int>(recompute);
+      options.training = false;
     }
 }
 

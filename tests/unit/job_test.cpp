@@ -118,6 +118,16 @@ TEST_F(JobTest, CountsOutsideTheirBoundsAreRefused) {
   EXPECT_EQ(refusal({"train.max_seconds=inf"}), "--set: train.max_seconds: inf is not in [0, 1e+30]");
 }
 
+TEST_F(JobTest, DropoutIsAShareThatCanBeDrawn) {
+  EXPECT_EQ(resolved({"model.dropout=0.1"}).shape.dropout, 0.1);
+  EXPECT_EQ(refusal({"model.dropout=1"}), "--set: model.dropout: 1 is not in [0, 1)");
+  EXPECT_EQ(refusal({"model.dropout=-0.1"}), "--set: model.dropout: -0.1 is not in [0, 1)");
+  EXPECT_EQ(refusal({"model.dropout=1e-6"}),
+            "--set: model.dropout: 1e-06 rounds to 0: it is drawn in steps of 2^-16 = 1.526e-05");
+  EXPECT_EQ(refusal({"model.dropout=0.999999"}),
+            "--set: model.dropout: 0.999999 rounds to 1: it is drawn in steps of 2^-16 = 1.526e-05");
+}
+
 TEST_F(JobTest, TheMeshMustMultiplyToTheRanks) {
   EXPECT_EQ(refusal({"mesh.dp=2", "mesh.cp=3"}, 4), "mesh: dp 2 x cp 3 x tp 1 = 6, but 4 ranks were started");
   EXPECT_EQ(refusal({"mesh.cp=2"}, 1), "mesh: dp 1 x cp 2 x tp 1 = 2, but 1 rank was started");
@@ -183,7 +193,6 @@ TEST_F(JobTest, WhatIsNotAvailableIsRefusedByName) {
             "--set: attention.window_right: 4" + text + "GPT2 and LLAMA see no later token: leave it 0");
   EXPECT_EQ(refusal({"mesh.tp=2"}, 2), "--set: mesh.tp: 2" + text + "use mesh.cp or mesh.dp");
   EXPECT_EQ(refusal({"mesh.zero=1"}), "--set: mesh.zero: 1" + text + "use 0");
-  EXPECT_EQ(refusal({"model.dropout=0.1"}), "--set: model.dropout: 0.1" + text + "use 0");
 }
 
 TEST_F(JobTest, HeldOutDataIsNamedOnce) {

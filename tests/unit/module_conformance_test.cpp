@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "runtime/nn/checkpointed.hpp"
+#include "runtime/nn/dropped.hpp"
 #include "runtime/nn/embedding.hpp"
 #include "runtime/nn/linear.hpp"
 #include "runtime/nn/loss_head.hpp"
@@ -108,6 +109,23 @@ TEST(ModuleConformance, WithoutTokens) {  // a rank whose part of the sequence i
   Tiled tiled(chain(2), 8);
   EXPECT_EQ(check_conformance(tiled, {.in = {{{0, kWidth}}}, .tokens = &line.map(), .integer = {}, .sum = {}}),
             std::vector<std::string>{});
+}
+
+TEST(ModuleConformance, Dropped) {
+  Dropped linear(std::make_unique<Linear>(make_affine("linear", kWidth, 9, kOutIn)), 0.4, DropoutPlace::mlp_output);
+  expect_conforms(linear, {.in = {{{kTokens, kWidth}}}, .integer = {}, .linear = true, .training = true, .sum = {}});
+}
+
+TEST(ModuleConformance, DroppedBranchesInTilesAndRecomputed) {
+  const auto branch = [](const std::string& name) {
+    return std::make_unique<PreNorm>(std::make_unique<LayerNorm>(name + ".norm", kWidth, 1e-5f),
+                                     dropped(mlp(name), 0.3, DropoutPlace::mlp_output));
+  };
+  std::vector<std::unique_ptr<Module>> layers;
+  layers.push_back(std::make_unique<Tiled>(branch("a"), 8));
+  layers.push_back(std::make_unique<Checkpointed>(branch("b"), Keep::nothing));
+  Sequence sequence(std::move(layers));
+  expect_conforms(sequence, {.in = {{{kTokens, kWidth}}}, .integer = {}, .training = true, .sum = {}});
 }
 
 TEST(ModuleConformance, Checkpointed) {
