@@ -56,6 +56,12 @@ JobFile read_job(const std::filesystem::path& path) {
   return json ? parse_job_json(content, path.string()) : parse_job_text(content, path.string());
 }
 
+JobFile read_job(const std::filesystem::path& path, const std::vector<std::string>& overrides) {
+  JobFile file = read_job(path);
+  for (const std::string& assignment : overrides) override_field(file, assignment);
+  return file;
+}
+
 void override_field(JobFile& file, std::string_view assignment) {
   const auto equals = assignment.find('=');
   if (equals == std::string_view::npos || equals == 0)

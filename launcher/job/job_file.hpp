@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "proto/job.pb.h"
 
@@ -20,6 +21,7 @@ struct JobFile {
 // cannot be read, Error{config} for anything else that is wrong, in one line with file, line, column and field: syntax,
 // an unknown field (with the nearest known one), an unknown enumerator, a field given twice.
 JobFile read_job(const std::filesystem::path&);
+JobFile read_job(const std::filesystem::path&, const std::vector<std::string>& overrides);  // applied in order
 JobFile parse_job_text(const std::string& content, const std::string& file_name);
 JobFile parse_job_json(const std::string& content, const std::string& file_name);
 

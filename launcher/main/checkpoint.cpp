@@ -15,12 +15,12 @@ struct Options {
 };
 
 int print(const std::vector<CheckpointLine>& lines) {
-  bool good = true;
+  int status = 0;  // the least: 65, damage, before what is not known
   for (const CheckpointLine& line : lines) {
     std::printf("%s\n", line.text.c_str());
-    good = good && line.good;
+    if (line.status != 0 && (status == 0 || line.status < status)) status = line.status;
   }
-  return good ? 0 : static_cast<int>(ErrorCode::data);
+  return status;
 }
 
 // On one rank, should a launcher have started several; one line and a status for what goes wrong.

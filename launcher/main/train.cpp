@@ -1,8 +1,22 @@
+#include "launcher/bootstrap/together.hpp"
 #include "launcher/bootstrap/world.hpp"
+#include "launcher/job/job_file.hpp"
 #include "launcher/main/commands.hpp"
+#include "launcher/run/exit_record.hpp"
 #include "launcher/trainer/session.hpp"
 
 namespace plasmid {
+namespace {
+
+// A job that never started has not failed at training, but whoever reads exit.json must not find an older word there.
+void record(const TrainOptions& options, const Refusal& refusal) noexcept try {
+  if (launched_rank() == 0)
+    record_refusal(read_job(options.job, options.overrides).job.run_directory(), refusal.exit_status, refusal.line);
+} catch (const std::exception&) {
+  // A job that cannot be read names no directory.
+}
+
+}  // namespace
 
 void add_train(CLI::App& app, int* argc, char*** argv, int& status) {
   CLI::App* command =
@@ -15,8 +29,13 @@ void add_train(CLI::App& app, int* argc, char*** argv, int& status) {
       ->type_name("FIELD=VALUE")
       ->allow_extra_args(false);
   command->callback([=, &status] {
-    World world(argc, argv);
-    status = train(world, *options);
+    try {
+      World world(argc, argv);
+      status = train(world, *options);
+    } catch (const std::exception& failure) {  // of MPI's start
+      record(*options, describe(failure));
+      throw;
+    }
   });
 }
 

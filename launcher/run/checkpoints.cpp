@@ -73,7 +73,8 @@ RunCheckpoints::RunCheckpoints(const Job& job, Communicator& ranks, bool continu
       found_(continues ? search(ranks, folder_) : CheckpointSearch{}),
       newest_(found_.manifest.step()) {
   for (const std::string& damage : found_.damage)
-    news_.push_back("checkpoint is damaged: " + damage + "; going on from step " + std::to_string(newest_));
+    news_.push_back("checkpoint is damaged: " + damage + "; going on from step " + std::to_string(newest_) +
+                    "; the next save puts the damaged one aside");
 }
 
 std::filesystem::path RunCheckpoints::path() const { return checkpoint_path(folder_, newest_); }

@@ -21,8 +21,8 @@ FieldValues data_to_match(Index tokens, Index windows);
 class RunCheckpoints {
  public:
   // Collective. `continues` (equal on all ranks): the run directory holds a run, so the newest good one is looked for.
-  // Throws Refusal: Error{io} where the folder cannot be read, Error{data} where there are checkpoints and none is
-  // good, for a run is not started over what may be weeks of it.
+  // Throws Refusal: find_checkpoint's Error, and Error{data} where there are checkpoints and none is good, for a run is
+  // not started over what may be weeks of it.
   RunCheckpoints(const Job&, Communicator& ranks, bool continues);
 
   Index step() const { return newest_; }                          // of the newest good one; 0: there is none

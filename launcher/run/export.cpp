@@ -1,8 +1,11 @@
 #include "launcher/run/export.hpp"
 
-#include <unistd.h>
+#include <algorithm>
+#include <functional>
+#include <optional>
 
 #include "launcher/bootstrap/together.hpp"
+#include "launcher/run/export_target.hpp"
 #include "launcher/run/report.hpp"
 #include "parallel/checkpoint/manifest.hpp"
 #include "runtime/base/error.hpp"
@@ -32,99 +35,115 @@ std::string describe(const v1::CheckpointManifest& manifest) {
          std::to_string(mesh.tp());
 }
 
+bool is_gone(const fs::path& checkpoint) {
+  std::error_code ignored;
+  return fs::status(checkpoint, ignored).type() == fs::file_type::not_found;
+}
+
+// Nothing where the checkpoint is gone.
+std::optional<CheckpointLine> line_of(const fs::path& run, Index step, bool verifies) {
+  const fs::path folder = checkpoint_path(checkpoints_of(run), step);
+  const std::string name = folder.filename().string();
+  try {
+    const v1::CheckpointManifest manifest = read_manifest(folder);
+    if (verifies) verify_files(folder, manifest);
+    return CheckpointLine{step, name + ": " + (verifies ? "good, " : "") + describe(manifest), 0};
+  } catch (const Error& error) {
+    if (is_gone(folder)) return std::nullopt;
+    const bool damaged = proves_damage(error);
+    return CheckpointLine{step, name + ": " + (damaged ? "damaged: " : "not known: ") + one_line(error.what()),
+                          damaged ? static_cast<int>(ErrorCode::data) : error.exit_status()};
+  }
+}
+
 std::vector<CheckpointLine> lines_of(const fs::path& run, bool verifies) {
   std::vector<CheckpointLine> lines;
-  for (const Index step : steps_of(run)) {
-    const fs::path folder = checkpoint_path(checkpoints_of(run), step);
-    const std::string name = folder.filename().string();
-    try {
-      const v1::CheckpointManifest manifest = read_manifest(folder);
-      if (verifies) verify_files(folder, manifest);
-      lines.push_back({step, name + ": " + (verifies ? "good, " : "") + describe(manifest), true});
-    } catch (const Error& damage) {
-      lines.push_back({step, name + ": damaged: " + one_line(damage.what()), false});
-    }
-  }
+  for (const Index step : steps_of(run))
+    if (auto line = line_of(run, step, verifies)) lines.push_back(std::move(*line));
   return lines;
 }
 
-// The files of a checkpoint that make a Hugging Face directory, read whole and found good.
-std::vector<v1::CheckpointFile> model_files(const fs::path& checkpoint) {
-  std::vector<v1::CheckpointFile> files;
+// A file that makes a Hugging Face directory, open: a running job that removes its checkpoint leaves it readable.
+struct ModelFile {
+  v1::CheckpointFile about;
+  InputFile content;
+};
+
+std::vector<ModelFile> open_model(const fs::path& checkpoint) {
+  std::vector<ModelFile> files;
   const v1::CheckpointManifest manifest = read_manifest(checkpoint);
-  for (const v1::CheckpointFile& file : manifest.files()) {
-    if (file.role() == v1::CheckpointFile::OPTIMIZER) continue;
-    verify_file(checkpoint, file);
-    files.push_back(file);
-  }
+  for (const v1::CheckpointFile& file : manifest.files())
+    if (file.role() != v1::CheckpointFile::OPTIMIZER) files.push_back({file, InputFile(checkpoint / file.name())});
+  // config.json last: a directory without one is no model yet.
+  std::ranges::stable_sort(files, std::greater(), [](const ModelFile& file) { return file.about.role(); });
   return files;
 }
 
-void copy_whole(const fs::path& from, const fs::path& to) {
-  const InputFile source(from);
-  AtomicFile target(to);
+// Throws Error{data} where the content is not the manifest's.
+void copy(const ModelFile& file, ExportTarget& target) {
+  const fs::path to = target.add(file.about.name());
+  AtomicFile copy(to);
+  Digest digest;
   std::vector<std::byte> block(1 << 20);
-  std::size_t got = 0;
-  for (Index at = 0; (got = source.read_at(at, block)) > 0; at += static_cast<Index>(got))
-    target.write(std::span(block).first(got));
-  target.commit();
-}
-
-void require_empty(const fs::path& to) {
-  std::error_code problem;
-  if (!fs::exists(to, problem)) return;
-  if (!fs::is_directory(to, problem) || !fs::is_empty(to, problem))
-    throw Error(ErrorCode::cannot_create,
-                to.string() + ": is there already; name a folder that is not there, or empty");
-}
-
-void write_directory(const fs::path& checkpoint, const std::vector<v1::CheckpointFile>& files, fs::path to) {
-  if (!to.has_filename()) to = to.parent_path();
-  require_empty(to);
-  std::string hidden = ".";
-  hidden += to.filename().string() + "." + std::to_string(::getpid()) + ".partial";
-  const fs::path partial = to.parent_path() / hidden;
-  std::error_code problem;
-  if (to.has_parent_path()) fs::create_directories(to.parent_path(), problem);
-  if (!problem) fs::create_directory(partial, problem);
-  if (problem) throw Error(ErrorCode::cannot_create, to.string() + ": " + problem.message());
-  try {
-    for (const v1::CheckpointFile& file : files) {
-      copy_whole(checkpoint / file.name(), partial / file.name());
-      verify_file(partial, file);
-    }
-    sync_folder(partial);
-    fs::rename(partial, to);  // in the place of an empty folder, too
-  } catch (const std::exception& failure) {
-    fs::remove_all(partial, problem);
-    throw Error(ErrorCode::io, to.string() + ": " + failure.what());
+  Index bytes = 0;
+  for (std::size_t got = 0; (got = file.content.read_at(bytes, block)) > 0; bytes += static_cast<Index>(got)) {
+    const auto part = std::span(block).first(got);
+    digest.update(part);
+    copy.write(part);
   }
-  sync_folder(to.has_parent_path() ? to.parent_path() : ".");
+  if (FileDigest{bytes, digest.hex()} != FileDigest{file.about.bytes(), file.about.xxh3_128()})
+    throw Error(ErrorCode::data, file.content.path().string() + ": " + std::to_string(bytes) + " bytes of digest " +
+                                     digest.hex() + ", the manifest says " + std::to_string(file.about.bytes()) +
+                                     " of " + file.about.xxh3_128());
+  copy.commit();
+  const FileDigest written = digest_of_file(to);
+  if (written != FileDigest{bytes, digest.hex()})
+    throw Error(ErrorCode::io, to.string() + ": what was written is not what is read back");
+}
+
+void write_model(const fs::path& checkpoint, const fs::path& to) {
+  const std::vector<ModelFile> files = open_model(checkpoint);
+  ExportTarget target(to);
+  for (const ModelFile& file : files) copy(file, target);
+  target.commit();
 }
 
 }  // namespace
 
-std::vector<CheckpointLine> list_checkpoints(const fs::path& run) { return lines_of(run, false); }
+std::vector<CheckpointLine> list_checkpoints(const fs::path& run) {
+  std::vector<CheckpointLine> lines = lines_of(run, false);
+  for (const fs::path& aside : checkpoints_aside(checkpoints_of(run)))
+    lines.push_back({0, aside.filename().string() + ": put aside, for it was damaged", 0});
+  return lines;
+}
+
 std::vector<CheckpointLine> verify_checkpoints(const fs::path& run) { return lines_of(run, true); }
 
 Index export_checkpoint(const fs::path& run, Index step, const fs::path& to) {
   std::vector<Index> steps = steps_of(run);
-  if (step > 0) steps = {step};
-  require_empty(to);
-  std::string damage;
-  for (; !steps.empty(); steps.pop_back()) {
-    const fs::path checkpoint = checkpoint_path(checkpoints_of(run), steps.back());
-    std::vector<v1::CheckpointFile> files;
-    try {
-      files = model_files(checkpoint);
-    } catch (const Error& error) {
-      if (damage.empty()) damage = error.what();
-      continue;
-    }
-    write_directory(checkpoint, files, to);
-    return steps.back();
+  if (step > 0) {
+    if (!std::ranges::count(steps, step))
+      throw Error(ErrorCode::no_input, checkpoint_path(checkpoints_of(run), step).string() + ": no such checkpoint");
+    steps = {step};
   }
-  throw Error(ErrorCode::data, damage);
+  require_empty(to);
+  std::optional<Error> damage;
+  while (!steps.empty()) {
+    const fs::path checkpoint = checkpoint_path(checkpoints_of(run), steps.back());
+    try {
+      write_model(checkpoint, to);
+      return steps.back();
+    } catch (const Error& error) {
+      if (!proves_damage(error)) throw;
+      if (is_gone(checkpoint) && step == 0) {  // a running job has newer ones
+        steps = steps_of(run);
+        continue;
+      }
+      if (!damage) damage = Error(ErrorCode::data, error.what());
+      steps.pop_back();
+    }
+  }
+  throw *damage;
 }
 
 }  // namespace plasmid

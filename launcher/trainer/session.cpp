@@ -8,6 +8,7 @@
 #include "launcher/bootstrap/team.hpp"
 #include "launcher/bootstrap/together.hpp"
 #include "launcher/run/checkpoints.hpp"
+#include "launcher/run/exit_record.hpp"
 #include "launcher/run/report.hpp"
 #include "launcher/trainer/job_data.hpp"
 #include "launcher/trainer/train_loop.hpp"
@@ -38,12 +39,7 @@ class Session {
       checkpoints_->require_match(data_);
       checkpoints_->step() > 0 ? checkpoints_->load(trainer_->state()) : trainer_->initialize();
     });
-    together(ranks_, [&] {
-      if (!speaks()) return;
-      directory_.emplace(job_.fields);
-      directory_->cut_metrics(checkpoints_->step());
-      report_.emplace(*directory_, job_.fields, output_is_terminal());
-    });
+    open_directory();
     if (corpora_.held_out) evaluation_.emplace(job_.fields, *mesh_, *corpora_.held_out);
     summarise();
     return finish(run_steps({.job = job_.fields,
@@ -56,12 +52,12 @@ class Session {
                              .evaluates_first = lacks_evaluation()}));
   }
 
-  // For exit.json when the run ends in an exception; any rank's word is better than none.
+  // For exit.json when the run ends in an exception, by the rank that knows why; the first word is the cause.
   void record_failure(const Refusal& refusal) noexcept {
-    if (!directory_ || refusal.line.empty()) return;
+    if (!owns_ || refusal.line.empty()) return;
     try {
       if (report_) report_->note(refusal.line);
-      directory_->write_exit(refusal.exit_status, refusal.line, false);
+      if (!has_exit(run_)) write_exit(run_, refusal.exit_status, refusal.line, false);
     } catch (const std::exception&) {
       // The disk that failed the run may refuse this too; the line on standard error stands.
     }
@@ -72,9 +68,10 @@ class Session {
 
   bool prepare() {  // false: nothing to do
     bool continues = false;
+    JobFile file;
+    together(ranks_, [&] { file = read_job(options_.job, options_.overrides); });
+    claim(file.job.run_directory());
     together(ranks_, [&] {
-      JobFile file = read_job(options_.job);
-      for (const std::string& assignment : options_.overrides) override_field(file, assignment);
       job_ = resolve(file, ranks_.size());
       if (speaks()) continues = holds_run(job_.fields);
     });
@@ -83,11 +80,14 @@ class Session {
     together(ranks_, [&] { checkpoints_->require_match(fields_to_match(job_)); });
     const Index reached = checkpoints_->step(), wanted = job_.fields.train().steps();
     if (reached >= wanted) {
-      if (speaks()) {
-        for (const std::string& line : checkpoints_->news()) std::printf("%s\n", line.c_str());
-        std::printf("%s has reached step %s of %s: nothing to do\n", job_.fields.run_directory().c_str(),
-                    std::to_string(reached).c_str(), std::to_string(wanted).c_str());
-      }
+      const std::string line = job_.fields.run_directory() + " has reached step " + std::to_string(reached) + " of " +
+                               std::to_string(wanted) + ": nothing to do";
+      together(ranks_, [&] {
+        if (speaks()) write_exit(run_, 0, line, false);
+      });
+      if (!speaks()) return false;
+      for (const std::string& news : checkpoints_->news()) std::printf("%s\n", news.c_str());
+      std::printf("%s\n", line.c_str());
       return false;
     }
     together(ranks_, [&] { team_ = form_team(ranks_); });
@@ -99,6 +99,30 @@ class Session {
     const Index step = checkpoints_->step();
     if (!evaluation_ || step == 0 || !evaluation_due(job_.fields.train(), step)) return false;
     return ranks_.agree_max(directory_ && !directory_->has_evaluation(step)) != 0;
+  }
+
+  // A directory that holds a run is this job's alone from here on, and exit.json tells how the job ends.
+  void claim(const std::string& run) {
+    run_ = run;
+    together(ranks_, [&] {
+      if (!speaks() || !is_run(run_)) return;
+      lock_.emplace(run_);
+      remove_exit(run_);
+    });
+    owns_ = ranks_.agree_max(lock_.has_value());
+  }
+
+  void open_directory() {
+    together(ranks_, [&] {
+      if (!speaks()) return;
+      const KeptRows rows = continues_ ? rows_until(run_ / "metrics.jsonl", checkpoints_->step()) : KeptRows{};
+      directory_.emplace(job_.fields, lock_);
+      directory_->keep(rows);
+    });
+    owns_ = true;
+    together(ranks_, [&] {
+      if (speaks()) report_.emplace(*directory_, job_.fields, output_is_terminal());
+    });
   }
 
   Degrees degrees() const {
@@ -137,6 +161,7 @@ class Session {
     if (evaluation_) summarise_held_out();
     report_->say("memory: at most " + human_bytes(trainer_->step_bytes()) + " a rank; run directory " +
                  directory_->path().string());
+    if (!lock_->warning().empty()) report_->say(lock_->warning());
     for (const std::string& line : checkpoints_->news()) report_->say(line);
     if (continues_)
       report_->say(checkpoints_->step() > 0 ? "going on from " + checkpoints_->path().string()
@@ -178,7 +203,7 @@ class Session {
                    false, checkpoints_->step()};
     together(ranks_, [&] {
       if (!speaks()) return;
-      directory_->write_exit(outcome.exit_status, outcome.reason, outcome.retry);
+      write_exit(run_, outcome.exit_status, outcome.reason, outcome.retry);
       outcome.exit_status == 0 ? report_->say(outcome.reason) : report_->note(outcome.reason);
     });
     if (speaks() && outcome.exit_status == 0 && evaluation_) compare();
@@ -207,6 +232,9 @@ class Session {
   std::optional<RunCheckpoints> checkpoints_;
   FieldValues data_;        // that checkpoints must match
   bool continues_ = false;  // the run directory held a run
+  std::filesystem::path run_;
+  bool owns_ = false;  // this job has the run directory to itself: the lock is rank 0's
+  std::optional<RunLock> lock_;
   std::optional<RunDirectory> directory_;
   std::optional<Report> report_;
 };

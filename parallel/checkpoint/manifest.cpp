@@ -4,10 +4,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "runtime/base/check.hpp"
-#include "runtime/base/error.hpp"
 #include "runtime/base/quote.hpp"
 #include "runtime/io/digest.hpp"
 #include "runtime/io/file.hpp"
@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kStep = "step-", kHiddenStep = ".step-", kPartial = ".partial";
+constexpr std::string_view kStep = "step-", kHiddenStep = ".step-", kPartial = ".partial", kAside = ".aside";
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kChecksum = "manifest.xxh128";
 constexpr Index kLongestManifest = 256 << 20;
@@ -51,6 +51,20 @@ bool is_digest(const std::string& text) {
   return text.size() == 32 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
+// Before the rest is read: a later version may have fields that this one does not know.
+void refuse_newer_format(const fs::path& path, const std::string& text) {
+  const auto manifest = nlohmann::json::parse(text, nullptr, false);
+  if (!manifest.is_object()) return;
+  const auto format = manifest.find("format_version");
+  if (format == manifest.end()) return;
+  const std::string version = format->is_string() ? format->get<std::string>() : format->dump();
+  Index number = 0;
+  std::from_chars(version.data(), version.data() + version.size(), number);
+  if (number > kCheckpointFormat)
+    throw Error(ErrorCode::config, path.string() + ": has format " + std::to_string(number) + "; this version reads " +
+                                       std::to_string(kCheckpointFormat) + ": use the version that wrote it, or newer");
+}
+
 void check_files(const fs::path& path, const v1::CheckpointManifest& manifest) {
   const auto refuse = [&](const std::string& what) { throw Error(ErrorCode::data, path.string() + ": " + what); };
   std::set<std::string> names;
@@ -72,6 +86,14 @@ void check_files(const fs::path& path, const v1::CheckpointManifest& manifest) {
 fs::path checkpoint_path(const fs::path& checkpoints, Index step) { return checkpoints / folder_name(step); }
 fs::path partial_path(const fs::path& checkpoints, Index step) {
   return checkpoints / (std::string(kHiddenStep) + std::to_string(step) + std::string(kPartial));
+}
+
+fs::path aside_path(const fs::path& checkpoints, Index step) {
+  const std::string name = folder_name(step) + std::string(kAside);
+  fs::path path = checkpoints / name;
+  for (int copy = 2; fs::exists(fs::symlink_status(path)); ++copy)
+    path = checkpoints / (name + "-" + std::to_string(copy));
+  return path;
 }
 
 std::vector<Index> checkpoint_steps(const fs::path& checkpoints) {
@@ -96,6 +118,16 @@ std::vector<fs::path> partial_checkpoints(const fs::path& checkpoints) {
   return found;
 }
 
+std::vector<fs::path> checkpoints_aside(const fs::path& checkpoints) {
+  std::vector<fs::path> found;
+  each_entry(checkpoints, [&](const fs::path& path) {
+    const std::string name = path.filename().string();
+    if (name.starts_with(kStep) && name.find(kAside) != std::string::npos) found.push_back(path);
+  });
+  std::ranges::sort(found);
+  return found;
+}
+
 void write_manifest(const fs::path& checkpoint, const v1::CheckpointManifest& manifest) {
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = true;
@@ -112,6 +144,7 @@ v1::CheckpointManifest read_manifest(const fs::path& checkpoint) {
   const std::string text = read_small(path, kLongestManifest);
   if (read_small(checkpoint / kChecksum, 1024) != checksum_line(text))
     throw Error(ErrorCode::data, path.string() + ": its digest is not the one in " + kChecksum);
+  refuse_newer_format(path, text);
   v1::CheckpointManifest manifest;
   const auto status = google::protobuf::util::JsonStringToMessage(text, &manifest);
   if (!status.ok()) throw Error(ErrorCode::data, path.string() + ": is no manifest: " + quote(status.ToString()));
@@ -138,6 +171,10 @@ void verify_file(const fs::path& checkpoint, const v1::CheckpointFile& file) {
 
 void verify_files(const fs::path& checkpoint, const v1::CheckpointManifest& manifest) {
   for (const v1::CheckpointFile& file : manifest.files()) verify_file(checkpoint, file);
+}
+
+bool proves_damage(const Error& error) {
+  return error.code() == ErrorCode::data || error.code() == ErrorCode::no_input;
 }
 
 Index total_bytes(const v1::CheckpointManifest& manifest) {

@@ -63,26 +63,27 @@ void copy_piece(const SafetensorsFile& file, const fs::path& path, const std::st
 CheckpointSearch find_checkpoint(Communicator& ranks, const fs::path& checkpoints) {
   CheckpointSearch search;
   std::vector<Index> steps;  // rank 0's word: a network file system may show others an older list
-  const std::string unreadable = run_agreed(ranks, [&] {
+  const std::optional<Error> unreadable = error_agreed(ranks, [&] {
     if (ranks.rank() == 0) steps = checkpoint_steps(checkpoints);
   });
-  if (!unreadable.empty()) throw Error(ErrorCode::io, unreadable);
+  if (unreadable) throw *unreadable;
   for (;;) {
     const auto step = static_cast<Index>(ranks.agree_max(steps.empty() ? 0 : static_cast<std::uint64_t>(steps.back())));
     if (step == 0) return search;
     if (!steps.empty()) steps.pop_back();
     const fs::path folder = checkpoint_path(checkpoints, step);
-    const std::string damage = run_agreed(ranks, [&] {
+    const std::optional<Error> problem = error_agreed(ranks, [&] {
       search.manifest = read_manifest(folder);
       verify_files(folder, search.manifest);
     });
-    if (damage.empty()) {
+    if (!problem) {
       search.folder = folder;
       return search;
     }
+    if (!proves_damage(*problem)) throw *problem;
     search.manifest.Clear();
     search.damaged.push_back(step);
-    search.damage.push_back(damage);
+    search.damage.push_back(problem->what());
   }
 }
 

@@ -17,8 +17,10 @@ struct CheckpointSearch {        // equal on all ranks
   std::vector<std::string> damage;  // and why, a line each
 };
 
-// Collective. The newest checkpoint whose manifest and files are whole on every rank: each reads them all. Throws
-// Error{io}, equal on all ranks, where the folder cannot be read; one that is not there holds no checkpoint.
+// Collective. The newest checkpoint whose manifest and files are whole on every rank: each reads them all. One that is
+// proven to be damaged is passed over. Throws, equal on all ranks, Error{io | memory} where the folder or a checkpoint
+// cannot be read, and Error{config} at one of a newer format: these may be good, and no older one takes their place. A
+// folder that is not there holds no checkpoint.
 CheckpointSearch find_checkpoint(Communicator& ranks, const std::filesystem::path& checkpoints);
 
 // Fills the state from a checkpoint that find_checkpoint found, whatever ranks wrote it: the weights, and of the

@@ -116,8 +116,8 @@ Files gather(Communicator& ranks, const Files& mine) {
 }
 
 void begin(const fs::path& checkpoints, const fs::path& partial, Index bytes) {
-  for (const fs::path& stale : partial_checkpoints(checkpoints)) fs::remove_all(stale);
   std::error_code problem;
+  for (const fs::path& stale : partial_checkpoints(checkpoints)) fs::remove_all(stale, problem);
   fs::create_directories(checkpoints, problem);
   if (problem) throw Error(ErrorCode::cannot_create, checkpoints.string() + ": " + problem.message());
   require_free_bytes(checkpoints, bytes);
@@ -125,12 +125,11 @@ void begin(const fs::path& checkpoints, const fs::path& partial, Index bytes) {
   if (problem) throw Error(ErrorCode::cannot_create, partial.string() + ": " + problem.message());
 }
 
-// A checkpoint of the same step, passed over as damaged, gives way.
+// What stands under the same name, a damaged one that was passed over, is put aside.
 void put_in_place(const fs::path& checkpoints, const fs::path& partial, Index step) {
-  const fs::path place = checkpoint_path(checkpoints, step),
-                 aside = checkpoints / (partial.stem().string() + ".replaced" + partial.extension().string());
+  const fs::path place = checkpoint_path(checkpoints, step), aside = aside_path(checkpoints, step);
   sync_folder(partial);
-  const bool replaces = fs::exists(place);
+  const bool replaces = fs::exists(fs::symlink_status(place));
   if (replaces) fs::rename(place, aside);
   try {
     fs::rename(partial, place);
@@ -139,23 +138,48 @@ void put_in_place(const fs::path& checkpoints, const fs::path& partial, Index st
     throw;
   }
   sync_folder(checkpoints);
-  std::error_code left_for_the_next_save;
-  fs::remove_all(aside, left_for_the_next_save);
+}
+
+// Whether it is one that this run wrote: anything that cannot be told makes it another's.
+bool is_own(const fs::path& checkpoint, const v1::CheckpointManifest& about) try {
+  const v1::CheckpointManifest manifest = read_manifest(checkpoint);
+  const auto& theirs = manifest.must_match();
+  for (const auto& [field, value] : about.must_match())
+    if (const auto there = theirs.find(field); there != theirs.end() && there->second != value) return false;
+  return std::ranges::all_of(manifest.files(), [&](const v1::CheckpointFile& file) {
+    return InputFile(checkpoint / file.name()).size() == file.bytes();
+  });
+} catch (const std::exception&) {
+  return false;
+}
+
+void put_aside(const fs::path& checkpoints, const CheckpointRequest& request) {
+  for (const Index step : request.damaged) {
+    std::error_code stays;
+    if (step != request.about.step())
+      fs::rename(checkpoint_path(checkpoints, step), aside_path(checkpoints, step), stays);
+  }
 }
 
 void remove_old(const fs::path& checkpoints, const CheckpointRequest& request) {
-  const Index step = request.about.step();
-  std::vector<Index> old = checkpoint_steps(checkpoints);
-  std::erase_if(old, [&](Index other) { return other > step || std::ranges::count(request.damaged, other) > 0; });
-  old.resize(static_cast<std::size_t>(std::max<Index>(std::ssize(old) - request.keep, 0)));
-  old.insert(old.end(), request.damaged.begin(), request.damaged.end());
-  for (const Index other : old) {
-    if (other == step) continue;
+  std::vector<Index> own = checkpoint_steps(checkpoints);
+  std::erase_if(own, [&](Index step) {
+    return step >= request.about.step() || !is_own(checkpoint_path(checkpoints, step), request.about);
+  });
+  own.resize(static_cast<std::size_t>(std::max<Index>(std::ssize(own) - (request.keep - 1), 0)));
+  for (const Index step : own) {
     // Renamed first: half a checkpoint never stands under its name.
     std::error_code problem;
-    fs::rename(checkpoint_path(checkpoints, other), partial_path(checkpoints, other), problem);
-    if (!problem) fs::remove_all(partial_path(checkpoints, other), problem);
+    fs::rename(checkpoint_path(checkpoints, step), partial_path(checkpoints, step), problem);
+    if (!problem) fs::remove_all(partial_path(checkpoints, step), problem);
   }
+}
+
+// After the new one is in place nothing of this may undo it: what cannot be done stays for the next save.
+void tidy(const fs::path& checkpoints, const CheckpointRequest& request) noexcept try {
+  put_aside(checkpoints, request);
+  remove_old(checkpoints, request);
+} catch (const std::exception&) {
 }
 
 }  // namespace
@@ -203,7 +227,7 @@ std::string save_checkpoint(Communicator& ranks, const fs::path& checkpoints, co
   }
   if (leads) {
     if (problem.empty()) {
-      remove_old(checkpoints, request);
+      tidy(checkpoints, request);
     } else {
       std::error_code left_for_the_next_save;
       fs::remove_all(partial, left_for_the_next_save);

@@ -14,12 +14,14 @@ struct CheckpointRequest {
   v1::CheckpointManifest about;              // all but format_version and files
   std::map<std::string, std::string> texts;  // further files, by name: config.json
   Index keep = 1;                            // good ones up to this step that stay, this one included; at least 1
-  std::vector<Index> damaged;                // steps of checkpoints to remove once this one is in place
+  std::vector<Index> damaged;                // steps of checkpoints to put aside once this one is in place
 };
 
 // Collective. Writes checkpoints/step-N: rank 0 the weights, each rank an even share of both moments, rank 0 the
 // manifest last. All of it under a temporary name first, each file and folder synced, then renamed; only then are older
-// checkpoints removed. The state is equal on all ranks and its moments are whole.
+// checkpoints removed: those of this run, by must_match, whose manifest is whole and whose files have their lengths.
+// Whatever else lies there stays, what stands in this one's place or is `damaged` under the name of aside_path. The
+// state is equal on all ranks and its moments are whole.
 //
 // Returns, equal on all ranks, why there is no such checkpoint: no space (asked before anything is written), or
 // anything that failed on any rank. The folder then holds what it held before. Empty: the checkpoint is in place.

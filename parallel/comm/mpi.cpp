@@ -197,7 +197,7 @@ MpiWorld::MpiWorld(int* argc, char*** argv) : state_(std::make_shared<State>()) 
   try {
     if (granted < MPI_THREAD_FUNNELED)
       throw Error(ErrorCode::config, "this MPI library grants no MPI_THREAD_FUNNELED, which computing ranks need");
-    check_slurm_launch(communicator_->size(), std::getenv("SLURM_NTASKS"));
+    check_launch(communicator_->size(), [](const char* name) { return std::getenv(name); });
   } catch (...) {  // every rank fails alike, so ending MPI together is safe
     MPI_Finalize();
     throw;
@@ -220,10 +220,26 @@ void MpiWorld::set_count_limit(Index limit) {
   state_->count_limit = limit;
 }
 
-void check_slurm_launch(int mpi_ranks, const char* slurm_ntasks) {
-  const long tasks = slurm_ntasks ? std::strtol(slurm_ntasks, nullptr, 10) : 1;
-  if (mpi_ranks == 1 && tasks > 1)
-    throw Error(ErrorCode::config, "SLURM_NTASKS is " + std::to_string(tasks) +
+void check_launch(int mpi_ranks, const Environment& environment) {
+  const auto number = [&](const char* name) {
+    const char* text = environment(name);
+    return text ? std::strtol(text, nullptr, 10) : 0;
+  };
+  if (mpi_ranks > 1) return;
+  // What a launcher of MPI tells of its own processes counts before what Slurm tells of the place.
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    if (!environment(name)) continue;
+    if (number(name) > 1)
+      throw Error(ErrorCode::config, std::string(name) + " is " + std::to_string(number(name)) +
+                                         ", but MPI sees one rank: start the job with the mpirun of the MPI library "
+                                         "that plasmid was built with");
+    return;
+  }
+  // In a batch script SLURM_NTASKS is that of the allocation; in a step's task it is the step's.
+  const bool in_step = environment("SLURM_STEP_ID") || environment("SLURM_STEP_NUM_TASKS");
+  const char* name = environment("SLURM_STEP_NUM_TASKS") ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
+  if (in_step && number(name) > 1)
+    throw Error(ErrorCode::config, std::string(name) + " is " + std::to_string(number(name)) +
                                        ", but MPI sees one rank: start the job with `srun --mpi=pmix plasmid ...`");
 }
 

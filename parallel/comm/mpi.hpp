@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "parallel/comm/communicator.hpp"
@@ -6,7 +7,7 @@
 namespace plasmid {
 
 // MPI, from initialisation to the end; one per process, made by the main thread, which alone talks to MPI
-// (MPI_THREAD_FUNNELED). Throws Error{config} if the MPI library does not grant that, or if SLURM started several tasks
+// (MPI_THREAD_FUNNELED). Throws Error{config} if the MPI library does not grant that, or if several tasks were started
 // that MPI does not see as one job. MPI's failures become Error{io} with the operation, the rank and MPI's own text.
 class MpiWorld {
  public:
@@ -28,8 +29,11 @@ class MpiWorld {
   std::unique_ptr<Communicator> communicator_;
 };
 
-// Throws Error{config} with the fix when SLURM_NTASKS says that SLURM started several tasks and MPI sees one rank: each
-// task would train alone and write over the others' files. `slurm_ntasks` may be null.
-void check_slurm_launch(int mpi_ranks, const char* slurm_ntasks);
+using Environment = std::function<const char*(const char* name)>;  // null: not set
+
+// Throws Error{config} with the fix when a launcher (mpirun, or a step of Slurm) started several tasks and MPI sees one
+// rank: each task would train alone and write over the others' files. One task in a larger allocation may run: without
+// a launcher, by `mpirun -n 1` or `srun -n 1`.
+void check_launch(int mpi_ranks, const Environment&);
 
 }  // namespace plasmid

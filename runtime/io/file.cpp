@@ -20,6 +20,24 @@ namespace {
   throw Error(code, path.string() + ": " + what + ": " + std::strerror(errno));
 }
 
+// What is not there or cannot be a file is not the same as what could not be read this time.
+ErrorCode code_of_opening(int reason) {
+  switch (reason) {
+    case ENOENT:
+    case ENOTDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case ENXIO:
+      return ErrorCode::no_input;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return ErrorCode::memory;
+    default:
+      return ErrorCode::io;
+  }
+}
+
 // Other processes, on other machines too, may write into the same folder: a taken name moves on to the next.
 Descriptor create_beside(const std::filesystem::path& path, std::filesystem::path& temporary) {
   static std::atomic<unsigned> counter{0};
@@ -36,9 +54,9 @@ Descriptor create_beside(const std::filesystem::path& path, std::filesystem::pat
 
 InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
   descriptor_.reset(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (!descriptor_) fail(ErrorCode::no_input, path_, "cannot be read");
+  if (!descriptor_) fail(code_of_opening(errno), path_, "cannot be read");
   struct stat status {};
-  if (::fstat(descriptor_.get(), &status) != 0) fail(ErrorCode::no_input, path_, "cannot be read");
+  if (::fstat(descriptor_.get(), &status) != 0) fail(ErrorCode::io, path_, "cannot be read");
   if (!S_ISREG(status.st_mode)) throw Error(ErrorCode::no_input, path_.string() + ": is not a regular file");
   size_ = status.st_size;
 }
@@ -61,7 +79,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
   const auto size = static_cast<std::size_t>(file.size());
   if (size == 0) return;  // nothing to map, and mmap refuses it
   void* start = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.descriptor(), 0);
-  if (start == MAP_FAILED) fail(ErrorCode::io, path, "cannot be mapped");
+  if (start == MAP_FAILED) fail(errno == ENOMEM ? ErrorCode::memory : ErrorCode::io, path, "cannot be mapped");
   bytes_ = {static_cast<const std::byte*>(start), size};
 }
 

@@ -17,9 +17,9 @@ struct DescriptorTraits {
 };
 using Descriptor = UniqueHandle<int, DescriptorTraits>;
 
-// A regular file read by range. Reads are positioned, so threads may share one. Throws Error{no_input} naming the path
-// where it is missing, unreadable or no regular file (a pipe is refused, not waited for), Error{io} where reading
-// fails.
+// A regular file read by range. Reads are positioned, so threads may share one. Throws, naming the path,
+// Error{no_input} where it is missing or no regular file (a pipe is refused, not waited for), Error{io} where it may
+// not or cannot be read, Error{memory} where the system has no memory or descriptors left.
 class InputFile {
  public:
   explicit InputFile(std::filesystem::path);

@@ -5,9 +5,11 @@
 #include "parallel/checkpoint/manifest.hpp"
 #include "parallel/checkpoint/reader.hpp"
 #include "parallel/checkpoint/writer.hpp"
+#include "runtime/io/digest.hpp"
 #include "tests/support/expect_error.hpp"
 #include "tests/support/ranks.hpp"
 #include "tests/support/training_state.hpp"
+#include "tests/support/unprivileged.hpp"
 
 namespace plasmid {
 namespace {
@@ -180,13 +182,14 @@ TEST_P(CheckpointTest, ADamagedOneIsNamedAndTheOneBeforeIsUsed) {
       EXPECT_EQ(search.damage[0].find('\n'), std::string::npos) << search.damage[0];
       expect_state_of_step(search, 1);
 
-      // The same step again takes the damaged one's place.
+      // The same step again takes the damaged one's place; the damaged one stays under another name.
       CheckpointRequest again = request(2);
       again.damaged = search.damaged;
       save(world, folder.path(), again);
       world.barrier();
       expect_state_of_step(find_checkpoint(world, folder.path()), 2);
-      EXPECT_EQ(content_of(folder.path()), (std::vector<fs::path>{"step-1", "step-2"}));
+      EXPECT_EQ(content_of(folder.path()), (std::vector<fs::path>{"step-1", "step-2", "step-2.aside"}));
+      EXPECT_EQ(checkpoints_aside(folder.path()), std::vector<fs::path>{folder.path() / "step-2.aside"});
     }
   });
 }
@@ -224,7 +227,7 @@ TEST_P(CheckpointTest, WhatACrashLeftIsPassedOverAndRemovedByTheNextSave) {
   });
 }
 
-TEST_P(CheckpointTest, KeepsTheLastOfThisLineAndRemovesDamagedOnes) {
+TEST_P(CheckpointTest, KeepsTheLastOfThisLineAndPutsDamagedOnesAside) {
   test::on_ranks(GetParam(), [&](Communicator& world) {
     const SharedFolder folder(world);
     const auto names = [&] {
@@ -243,7 +246,69 @@ TEST_P(CheckpointTest, KeepsTheLastOfThisLineAndRemovesDamagedOnes) {
     next = request(11, 2);
     next.damaged = {10};
     save(world, folder.path(), next);
-    EXPECT_EQ(names(), (std::vector<fs::path>{"step-11", "step-4"}));
+    EXPECT_EQ(names(), (std::vector<fs::path>{"step-10.aside", "step-11", "step-4"}));
+  });
+}
+
+struct Unknown {
+  const char* what;
+  ErrorCode code;
+  const char* named;
+  std::function<void(const fs::path& checkpoint)> inflict;
+};
+
+void write_sealed_manifest(const fs::path& checkpoint, const std::string& text) {
+  write_bytes(checkpoint / "manifest.json", text);
+  write_bytes(checkpoint / "manifest.xxh128", digest_of(text).xxh3_128 + "  manifest.json\n");
+}
+
+// Nothing says that these are damaged, so they stay and nothing older takes their place.
+TEST_P(CheckpointTest, WhatCannotBeReadOrIsNewerIsRefusedAndStays) {
+  const std::vector<Unknown> all = {
+      {"a newer format with fields of its own", ErrorCode::config, "format 2",
+       [](const fs::path& folder) {
+         write_sealed_manifest(folder, R"({"format_version": "2", "step": "2", "planes": [{"tail": 1}]})");
+       }},
+      {"weights that are not opened", ErrorCode::io, "model.safetensors",
+       [](const fs::path& folder) { fs::permissions(folder / "model.safetensors", fs::perms::none); }},
+      {"a folder that is not opened", ErrorCode::io, "step-2",
+       [](const fs::path& folder) { fs::permissions(folder, fs::perms::none); }}};
+  test::on_ranks(GetParam(), [&](Communicator& world) {
+    const test::Unprivileged user;
+    for (const Unknown& unknown : all) {
+      SCOPED_TRACE(unknown.what);
+      if (unknown.code == ErrorCode::io && !user.holds()) continue;
+      const SharedFolder folder(world);
+      for (const Index step : {1, 2}) save(world, folder.path(), request(step));
+      alone(world, [&] { unknown.inflict(checkpoint_path(folder.path(), 2)); });
+      expect_error(unknown.code, {"step-2", unknown.named}, [&] { find_checkpoint(world, folder.path()); });
+      // A save that knows nothing of it removes neither.
+      for (const Index step : {3, 4, 5}) save(world, folder.path(), request(step, 1));
+      world.barrier();
+      EXPECT_EQ(content_of(folder.path()), (std::vector<fs::path>{"step-2", "step-5"}));
+      alone(world, [&] { fs::permissions(checkpoint_path(folder.path(), 2), fs::perms::owner_all); });
+    }
+  });
+}
+
+TEST_P(CheckpointTest, ASaveRemovesNothingButItsOwnOlderOnes) {
+  test::on_ranks(GetParam(), [&](Communicator& world) {
+    const SharedFolder folder(world);
+    for (const Index step : {1, 2, 3, 4}) save(world, folder.path(), request(step, 9));
+    alone(world, [&] {
+      flip(checkpoint_path(folder.path(), 1) / "manifest.json", 9);
+      fs::resize_file(checkpoint_path(folder.path(), 2) / "model.safetensors", 100);
+      v1::CheckpointManifest other = read_manifest(checkpoint_path(folder.path(), 3));
+      (*other.mutable_must_match())["train.seed"] = "6";
+      write_manifest(checkpoint_path(folder.path(), 3), other);
+      fs::create_directory(folder.path() / "notes");
+      write_bytes(folder.path() / "step-7", "not a checkpoint");
+    });
+    for (const Index step : {5, 6, 7}) save(world, folder.path(), request(step, 1));
+    world.barrier();
+    EXPECT_EQ(content_of(folder.path()),
+              (std::vector<fs::path>{"notes", "step-1", "step-2", "step-3", "step-7", "step-7.aside"}));
+    EXPECT_EQ(read_bytes(folder.path() / "step-7.aside"), "not a checkpoint");
   });
 }
 

@@ -3,18 +3,46 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "tests/support/expect_error.hpp"
 
 namespace plasmid {
 namespace {
 
-TEST(Mpi, TasksOfSlurmThatMpiDoesNotSeeAreRefusedWithTheFix) {
-  expect_error(ErrorCode::config, {"SLURM_NTASKS is 4", "one rank", "srun --mpi=pmix"},
-               [] { check_slurm_launch(1, "4"); });
-  EXPECT_NO_THROW(check_slurm_launch(1, nullptr));
-  EXPECT_NO_THROW(check_slurm_launch(1, "1"));
-  EXPECT_NO_THROW(check_slurm_launch(4, "4"));
-  EXPECT_NO_THROW(check_slurm_launch(1, "not a number"));
+using Variables = std::map<std::string, std::string>;
+
+void launch(int mpi_ranks, const Variables& set) {
+  check_launch(mpi_ranks, [&](const char* name) {
+    const auto found = set.find(name);
+    return found == set.end() ? nullptr : found->second.c_str();
+  });
+}
+
+TEST(Mpi, TasksOfAStepThatMpiDoesNotSeeAreRefusedWithTheFix) {
+  for (const Variables& set :
+       {Variables{{"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "4"}, {"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PROCID", "0"}},
+        Variables{{"SLURM_STEP_ID", "2"}, {"SLURM_NTASKS", "4"}}}) {
+    expect_error(ErrorCode::config, {"TASKS is 4", "one rank", "srun --mpi=pmix"}, [&] { launch(1, set); });
+    EXPECT_NO_THROW(launch(4, set));
+  }
+}
+
+TEST(Mpi, OneTaskInALargerAllocationRuns) {
+  EXPECT_NO_THROW(launch(1, {}));
+  // A batch script, itself task 0 of the allocation.
+  EXPECT_NO_THROW(launch(1, {{"SLURM_NTASKS", "4"}, {"SLURM_PROCID", "0"}, {"SLURM_LOCALID", "0"}}));
+  EXPECT_NO_THROW(launch(1, {{"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "1"}, {"SLURM_STEP_NUM_TASKS", "1"}}));
+  // mpirun -n 1, whose daemons are a step of two tasks.
+  EXPECT_NO_THROW(launch(1, {{"OMPI_COMM_WORLD_SIZE", "1"}, {"SLURM_STEP_ID", "0"}, {"SLURM_STEP_NUM_TASKS", "2"}}));
+  EXPECT_NO_THROW(launch(1, {{"SLURM_STEP_ID", "0"}, {"SLURM_NTASKS", "not a number"}}));
+}
+
+TEST(Mpi, ProcessesOfAnotherLibrarysLauncherAreRefused) {
+  expect_error(ErrorCode::config, {"PMI_SIZE is 2", "one rank", "mpirun of the MPI library"}, [] {
+    launch(1, {{"PMI_SIZE", "2"}});
+  });
+  expect_error(ErrorCode::config, {"OMPI_COMM_WORLD_SIZE is 3"}, [] { launch(1, {{"OMPI_COMM_WORLD_SIZE", "3"}}); });
 }
 
 }  // namespace

@@ -1,70 +1,35 @@
 """Checkpoints of the built command: going on equals never stopping; damage is named and passed over; export."""
 
-import pathlib
+import ctypes
+import ctypes.util
 import resource
 import shutil
 import signal
 import subprocess
-import tempfile
 import unittest
 
 import plasmid_command as plasmid
 from plasmid_command import Enum
+from run_case import PHAGE, RunTest
 
-PHAGE = plasmid.SOURCE / "cluster/data/lambda_phage.fa.gz"
 RANKS = [None, 2] if plasmid.MPIEXEC else [None]
 OTHER_RANKS = 1e-5  # relative, of each step's loss: another order of summation in float32
 
 
-class CheckpointTest(unittest.TestCase):
-    def setUp(self):
-        folder = tempfile.TemporaryDirectory(prefix="plasmid-checkpoint-")
-        self.addCleanup(folder.cleanup)
-        self.folder = pathlib.Path(folder.name)
+def xxh3_128(content):
+    class Hash(ctypes.Structure):
+        _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
 
-    def job(self, name="run", steps=3, ranks=None, **groups):
-        fields = {
-            "run_directory": str(self.folder / name),
-            "model": {"family": Enum("GPT2"), "layers": 2, "width": 32, "heads": 2},
-            "data": {"files": [str(PHAGE)], "tokenizer": Enum("NUCLEOTIDE"), "sequence_length": 200},
-            "mesh": {"cp": ranks or 1},
-            "optimizer": {"learning_rate": 1e-2},
-            "train": {"steps": steps, "batch": 2},
-        }
-        for group, content in groups.items():
-            fields[group] = {**fields.get(group, {}), **content}
-        path = self.folder / f"{name}.textproto"
-        path.write_text(plasmid.job_text(fields))
-        return path
-
-    def train(self, job, ranks=None, code=0, sets=()):
-        arguments = ["train", job]
-        for assignment in sets:
-            arguments += ["--set", assignment]
-        result = plasmid.run(arguments, ranks)
-        self.assertEqual(result.returncode, code, result.stderr + result.stdout)
-        if code:
-            self.assertEqual(len(plasmid.our_lines(result.stderr)), 1, result.stderr)
-        return result
-
-    def rows(self, name="run"):
-        return plasmid.metrics(self.folder / name)
-
-    def losses(self, name="run"):
-        rows = self.rows(name)
-        self.assertEqual([row["step"] for row in rows], list(range(1, len(rows) + 1)))
-        return [(row["loss"], row["grad_norm"], row["tokens"]) for row in rows]
-
-    def checkpoints(self, name="run"):
-        return sorted(path.name for path in (self.folder / name / "checkpoints").iterdir())
-
-    def flip(self, path, at=1000):
-        content = bytearray(path.read_bytes())
-        content[at % len(content)] ^= 16
-        path.write_bytes(content)
+    name = ctypes.util.find_library("xxhash")
+    if name is None:
+        return None
+    function = ctypes.CDLL(name).XXH3_128bits
+    function.argtypes, function.restype = [ctypes.c_char_p, ctypes.c_size_t], Hash
+    found = function(content, len(content))
+    return f"{found.high:016x}{found.low:016x}"
 
 
-class Resume(CheckpointTest):
+class Resume(RunTest):
     def test_going_on_equals_never_stopping_to_the_bit(self):
         for ranks in RANKS:
             with self.subTest(ranks=ranks):
@@ -101,13 +66,16 @@ class Resume(CheckpointTest):
 
     def test_a_finished_run_is_nothing_to_do(self):
         self.train(self.job())
-        before = {path: path.read_bytes() for path in (self.folder / "run").rglob("*") if path.is_file()}
+        def content():
+            return {path: path.read_bytes() for path in (self.folder / "run").rglob("*")
+                    if path.is_file() and path.name != "exit.json"}
+
+        before = content()
         for ranks in RANKS:
             again = self.train(self.job(ranks=ranks), ranks)
             self.assertIn("nothing to do", again.stdout)
         self.train(self.job(steps=2))
-        self.assertEqual({path: path.read_bytes() for path in (self.folder / "run").rglob("*") if path.is_file()},
-                         before)
+        self.assertEqual(content(), before)
 
     def test_never_refuses_a_run(self):
         self.train(self.job())
@@ -156,7 +124,7 @@ class Resume(CheckpointTest):
         self.assertEqual(self.rows()[3]["learning_rate"], 1e-3)
 
 
-class Damage(CheckpointTest):
+class Damage(RunTest):
     def test_the_one_before_is_used_and_the_damaged_one_named(self):
         for ranks in RANKS:
             with self.subTest(ranks=ranks):
@@ -170,7 +138,7 @@ class Damage(CheckpointTest):
                 self.assertIn("step-4/model.safetensors", told[0])
                 self.assertIn("going on from step 2", told[0])
                 self.assertEqual(self.losses(run), self.losses(whole))
-                self.assertEqual(self.checkpoints(run), ["step-2", "step-6"])
+                self.assertEqual(self.checkpoints(run), ["step-2", "step-4.aside", "step-6"])
 
     def test_a_damaged_end_is_trained_again(self):
         self.train(self.job(checkpoint={"every": 2}))
@@ -178,7 +146,7 @@ class Damage(CheckpointTest):
         (self.folder / "run/checkpoints/step-3/manifest.json").unlink()
         self.train(self.job())
         self.assertEqual(self.losses(), losses)
-        self.assertEqual(self.checkpoints(), ["step-2", "step-3"])
+        self.assertEqual(self.checkpoints(), ["step-2", "step-3", "step-3.aside"])
         self.assertEqual(plasmid.run(["checkpoint", "verify", self.folder / "run"]).returncode, 0)
 
     def test_a_run_is_not_started_over_when_all_are_damaged(self):
@@ -190,7 +158,7 @@ class Damage(CheckpointTest):
         self.assertEqual(len(self.rows()), 3)
 
 
-class FullDisk(CheckpointTest):
+class FullDisk(RunTest):
     def test_the_run_goes_on_and_the_old_checkpoint_stays(self):
         large = {"model": {"width": 512}}
         limit = 16 << 20  # holds what Open MPI maps, not the weights
@@ -229,7 +197,7 @@ class FullDisk(CheckpointTest):
         self.assertEqual(list((mount / "run/checkpoints").iterdir()), [])
 
 
-class Signals(CheckpointTest):
+class Signals(RunTest):
     def stop(self, which, ranks, name):
         job = self.job(name, 10**6, ranks)
         process = plasmid.start(["train", job], ranks)
@@ -250,7 +218,7 @@ class Signals(CheckpointTest):
                 self.assertEqual(len(self.losses(name)), reached + 2)
 
 
-class Command(CheckpointTest):
+class Command(RunTest):
     def command(self, *arguments, code=0):
         result = plasmid.run(["checkpoint", *arguments])
         self.assertEqual(result.returncode, code, result.stderr)
@@ -293,11 +261,66 @@ class Command(CheckpointTest):
         self.command("export", run, "--to", self.folder / "second", "--step", "2")
         self.assertNotEqual((self.folder / "second/model.safetensors").read_bytes(),
                             (out / "model.safetensors").read_bytes())
-        self.command("export", run, "--to", self.folder / "third", "--step", "9", code=65)
+        self.command("export", run, "--to", self.folder / "third", "--step", "9", code=66)
         self.assertFalse((self.folder / "third").exists())
         self.flip(run / "checkpoints/step-3/model.safetensors")
         self.assertIn("step 2", self.command("export", run, "--to", self.folder / "fourth")[0])
         self.assertFalse([path for path in self.folder.iterdir() if path.name.endswith(".partial")])
+
+    def test_export_into_what_is_there_and_empty(self):
+        self.train(self.job())
+        run, model = self.folder / "run", ["config.json", "model.safetensors"]
+        here = self.folder / "here"
+        here.mkdir()
+        inode = here.stat().st_ino
+        for to in (".", "./", str(here) + "/", "../here/."):
+            with self.subTest(to=to):
+                result = plasmid.run(["checkpoint", "export", run, "--to", to], cwd=here)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(sorted(path.name for path in here.iterdir()), model)
+                self.assertEqual(here.stat().st_ino, inode)  # a shell that stands there still does
+                for path in here.iterdir():
+                    path.unlink()
+        (here / "notes").write_text("")
+        self.command("export", run, "--to", here, code=73)
+        self.assertEqual([path.name for path in here.iterdir()], ["notes"])
+        self.command("export", run, "--to", here / "notes", code=73)
+        self.command("export", run, "--to", here / "notes/below", code=73)
+
+    def test_export_into_a_mount_point(self):
+        self.train(self.job())
+        for size, code in (("10m", 0), ("32k", 74)):
+            mount = self.folder / f"mount{size}"
+            mount.mkdir()
+            made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", mount], capture_output=True,
+                                  text=True)
+            if made.returncode != 0:
+                self.skipTest(f"no file system to be had: {made.stderr.strip()}")
+            self.addCleanup(subprocess.run, ["umount", mount], check=True)
+            self.command("export", self.folder / "run", "--to", mount, code=code)
+            self.assertEqual(sorted(path.name for path in mount.iterdir()),
+                             [] if code else ["config.json", "model.safetensors"])
+
+    def test_what_is_not_known_is_not_called_damaged(self):
+        self.train(self.job(checkpoint={"every": 2}))
+        run = self.folder / "run"
+        newer = run / "checkpoints/step-3"
+        text = '{"format_version": "2", "step": "3", "planes": [1]}'
+        (newer / "manifest.json").write_text(text)
+        digest = xxh3_128(text.encode())
+        if digest is None:
+            self.skipTest("no xxHash library to seal a manifest with")
+        (newer / "manifest.xxh128").write_text(digest + "  manifest.json\n")
+        listed = self.command("verify", run, code=78)
+        self.assertIn("step-2: good", listed[0])
+        self.assertIn("step-3: not known: ", listed[1])
+        self.command("export", run, "--to", self.folder / "out", code=78)
+        self.assertFalse((self.folder / "out").exists())
+        self.command("export", run, "--to", self.folder / "out", "--step", "2")
+        for ranks in RANKS:
+            result = self.train(self.job(steps=5, ranks=ranks), ranks, 78)
+            self.assertIn("has format 2; this version reads 1", result.stderr)
+        self.assertEqual(self.checkpoints(), ["step-2", "step-3"])
 
     def test_an_export_is_a_model_to_start_from(self):
         self.train(self.job())

@@ -146,7 +146,7 @@ class Training(CommandTest):
         self.assertEqual(result.returncode, 0, result.stderr)
         run = self.folder / "run"
         self.assertEqual(sorted(p.name for p in run.iterdir()),
-                         ["checkpoints", "exit.json", "job.textproto", "log.txt", "metrics.jsonl"])
+                         [".lock", "checkpoints", "exit.json", "job.textproto", "log.txt", "metrics.jsonl"])
         rows = plasmid.metrics(run)
         self.assertEqual([row["step"] for row in rows], [1, 2, 3])
         self.assertEqual([row["tokens"] for row in rows], [400, 800, 1200])

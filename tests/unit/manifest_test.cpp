@@ -84,7 +84,10 @@ TEST_F(ManifestTest, RefusesJunkUnderASoundDigest) {
 
 TEST_F(ManifestTest, RefusesAnotherFormatOrStep) {
   manifest_.set_format_version(2);
-  expect_refusal({"format 2", "reads 1"});
+  write_manifest(checkpoint_, manifest_);
+  expect_error(ErrorCode::config, {"format 2", "reads 1"}, [&] { read_manifest(checkpoint_); });
+  manifest_.set_format_version(0);
+  expect_refusal({"format 0", "reads 1"});
   manifest_.set_format_version(kCheckpointFormat);
   manifest_.set_step(8);
   expect_refusal({"step-7", "of step 8"});
