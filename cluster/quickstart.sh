@@ -30,8 +30,9 @@ run_as_root=
 [ "$(id -u)" -ne 0 ] || run_as_root="--allow-run-as-root "
 cat <<END
 
-The run is in $run. What to try next (its numbers; going on with it; another model):
+The run is in $run. What to try next (its numbers; its loss on held-out bases; going on with it; another model):
   tail -n 3 $run/metrics.jsonl
+  mpirun ${run_as_root}--oversubscribe -n 2 build/release/bin/plasmid eval $run
   mpirun ${run_as_root}--oversubscribe -n 2 build/release/bin/plasmid train $run/job.textproto --set train.steps=350
   mpirun ${run_as_root}--oversubscribe -n 2 build/release/bin/plasmid train cluster/jobs/lambda_phage.textproto --set run_directory=runs/llama --set model.family=LLAMA
 END

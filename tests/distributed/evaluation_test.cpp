@@ -188,6 +188,30 @@ TEST_P(EvaluationTest, StopsOnAllRanksWhenOneIsAsked) {
   });
 }
 
+// As much as inference needs: weights alone, no activation that outlives its layer, and the bound that is checked
+// before it starts.
+TEST_P(EvaluationTest, TakesTheMemoryThatItSays) {
+  test::on_ranks(GetParam(), [&](Communicator& ranks) {
+    for (const Degrees& degrees : meshes_of(ranks.size())) {
+      const Job job = this->job(degrees, true);
+      const auto held_out = data().second;
+      ProcessMesh mesh(ranks, degrees);
+      Ledger weights_ledger, pass_ledger;
+      Arena pool(Arena::Kind::pool, weights_ledger), saved(Arena::Kind::stack, pass_ledger),
+          scratch(Arena::Kind::pool, pass_ledger);
+      const auto model = model_of(job, mesh);
+      WholeStore store(*model, pool, WholeStore::Holds::weights);
+      store.initialize(1);
+      EXPECT_EQ(weights_ledger.peak_bytes(), 4 * store.size());
+      Evaluation evaluation(job.fields, mesh, *held_out);
+      Stream stream;
+      ASSERT_TRUE(evaluation.run({*model, store, saved, scratch, stream}, [] { return false; }).has_value());
+      EXPECT_EQ(saved.peak_bytes(), 0);
+      EXPECT_LE(pass_ledger.peak_bytes(), evaluation.pass_bytes(*model));
+    }
+  });
+}
+
 PLASMID_INSTANTIATE_ON_RANKS(EvaluationTest, test::rank_sets());
 
 }  // namespace
