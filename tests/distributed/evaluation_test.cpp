@@ -1,4 +1,5 @@
-// The held-out loss of a trainer's weights: against the definition, between layouts, and beside the training it is in.
+// The held-out loss of a trainer's weights, without dropout: against the definition, between layouts, and beside the
+// training it is in.
 #include "launcher/trainer/evaluation.hpp"
 
 #include <gtest/gtest.h>
@@ -37,7 +38,7 @@ class EvaluationTest : public testing::TestWithParam<test::RankSet> {
     const auto text = [](int number) { return std::to_string(number); };
     JobFile file = parse_job_text(
         "run_directory: 'not written'\n"
-        "model { family: LLAMA layers: 2 width: 16 heads: 2 }\n"
+        "model { family: LLAMA layers: 2 width: 16 heads: 2 dropout: 0.2 }\n"
         "data { tokenizer: NUCLEOTIDE sequence_length: 24 lower_case: MASK held_out_fraction: 0.4 }\n"
         "optimizer { learning_rate: 1e-2 } train { steps: 4 evaluate_every: 1 }\n",
         "j");
