@@ -1,6 +1,9 @@
 #include "parallel/comm/mpi.hpp"
 
+#include <signal.h>
+
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -188,7 +191,30 @@ void MpiCommunicator::receive(Operation& operation, View view, int from, int tag
 
 }  // namespace
 
+namespace {
+
+// MPI libraries install handlers that print a stack and allocate for it: in a process whose heap is broken they wait
+// for ever, and the job with them. With these signals as they were before, a crashed rank is gone at once.
+class KeepCrashSignals {
+ public:
+  KeepCrashSignals() {
+    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], nullptr, &before_[i]);
+  }
+  ~KeepCrashSignals() {
+    for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  KeepCrashSignals(const KeepCrashSignals&) = delete;
+  KeepCrashSignals& operator=(const KeepCrashSignals&) = delete;
+
+ private:
+  static constexpr std::array kSignals = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV};
+  std::array<struct sigaction, kSignals.size()> before_;
+};
+
+}  // namespace
+
 MpiWorld::MpiWorld(int* argc, char*** argv) : state_(std::make_shared<State>()) {
+  const KeepCrashSignals keep;
   int granted = MPI_THREAD_SINGLE;
   check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &granted), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
