@@ -36,15 +36,17 @@ class Evaluator {
       adapt_job();
       job_ = resolve(file_, ranks_.size());
     });
-    const Team team = form_team(ranks_);
-    JobData data = open_data(ranks_, job_.fields.data(), options_.markov ? options_.files : std::vector<std::string>());
-    if (!data.held_out) data.held_out = std::move(data.training);  // --files alone
-    if (data.training) together(ranks_, [&] { require_same_data(*data.training); });
+    together(ranks_, [&] { available_bytes_ = machine_bytes() / form_team(ranks_).ranks_here; });
     const v1::Mesh& degrees = job_.fields.mesh();
     ProcessMesh mesh(ranks_,
                      {static_cast<int>(degrees.dp()), static_cast<int>(degrees.cp()), static_cast<int>(degrees.tp())});
+    const auto model = model_of(job_, mesh);
+    load(*model);
+    JobData data = open_data(ranks_, job_.fields.data(), options_.markov ? options_.files : std::vector<std::string>());
+    if (!data.held_out) data.held_out = std::move(data.training);  // --files alone
+    if (data.training) together(ranks_, [&] { require_same_data(*data.training); });
     Evaluation evaluation(job_.fields, mesh, *data.held_out);
-    const LossSums sums = evaluate(mesh, evaluation, machine_bytes() / team.ranks_here);
+    const LossSums sums = evaluate(*model, evaluation);
     if (ranks_.rank() == 0) {
       const bool compares = options_.markov && data.training;
       tell(evaluation, sums, compares ? score_yardstick(data) : MarkovScore());
@@ -132,25 +134,27 @@ class Evaluator {
                                          "; --files with --no-markov evaluates any data");
   }
 
-  LossSums evaluate(ProcessMesh& mesh, Evaluation& evaluation, Index available_bytes) {
-    Ledger ledger;
-    Arena saved(Arena::Kind::stack, ledger), scratch(Arena::Kind::pool, ledger), pool(Arena::Kind::pool, ledger);
-    const auto model = model_of(job_, mesh);
-    std::optional<WholeStore> store;
+  // At once, for a run that goes on may remove the checkpoint.
+  void load(LanguageModel& model) {
     together(ranks_, [&] {
-      const Index pass = evaluation.pass_bytes(*model);
-      store.emplace(*model, pool, WholeStore::Holds::weights);
-      const Index weights = 4 * store->size();
-      if (weights + pass > available_bytes)
+      store_.emplace(model, pool_, WholeStore::Holds::weights);
+      load_checkpoint(checkpoint_, manifest_, {store_->parameters(), store_->weights(), {}, {}, {}});
+    });
+  }
+
+  LossSums evaluate(LanguageModel& model, Evaluation& evaluation) {
+    together(ranks_, [&] {
+      const Index pass = evaluation.pass_bytes(model), weights = 4 * store_->size();
+      if (weights + pass > available_bytes_)
         throw Error(ErrorCode::memory, "memory: " + human_bytes(weights) + " of weights + " + human_bytes(pass) +
                                            " for a pass = " + human_bytes(weights + pass) + " a rank, but it has " +
-                                           human_bytes(available_bytes) +
+                                           human_bytes(available_bytes_) +
                                            "; raise mesh.cp, or lower train.micro_batch");
-      load_checkpoint(checkpoint_, manifest_, {store->parameters(), store->weights(), {}, {}, {}});
     });
+    Arena saved(Arena::Kind::stack, ledger_), scratch(Arena::Kind::pool, ledger_);
     Stream stream;
     const auto start = std::chrono::steady_clock::now();
-    const LossSums sums = *evaluation.run({*model, *store, saved, scratch, stream}, [] { return false; });
+    const LossSums sums = *evaluation.run({model, *store_, saved, scratch, stream}, [] { return false; });
     seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return sums;
   }
@@ -191,6 +195,10 @@ class Evaluator {
   fs::path checkpoint_;
   v1::CheckpointManifest manifest_;
   std::vector<std::string> damage_;
+  Index available_bytes_ = 0;  // of this rank
+  Ledger ledger_;
+  Arena pool_{Arena::Kind::pool, ledger_};
+  std::optional<WholeStore> store_;
   double seconds_ = 0;
 };
 
