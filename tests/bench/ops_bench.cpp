@@ -156,6 +156,13 @@ void lookups(Index width) {
                [&] { ops::embedding_forward(indices, matrix(table, 5, width), Write::overwrite, dys, stream); });
   report_bytes("embedding backward, 5 rows", bytes(3, width),
                [&] { ops::embedding_backward(indices, dys, matrix(dtable, 5, width), stream); });
+  for (const Index rows : {256, 50257}) {  // bytes; a vocabulary of words
+    std::vector<float> large(static_cast<std::size_t>(rows * width));
+    for (std::size_t t = 0; t < index.size(); ++t)
+      index[t] = static_cast<std::int32_t>(t * 2654435761u % static_cast<std::size_t>(rows));
+    report_bytes("embedding backward, " + std::to_string(rows) + " rows", bytes(3, width),
+                 [&] { ops::embedding_backward(indices, dys, matrix(large, rows, width), stream); });
+  }
   const View heads = view_of(std::span(dy)).reshape({kTokens, width / 64, 64});
   report_bytes("RoPE", bytes(2, width), [&] { ops::rope(heads, positions, 10000, false, stream); });
 }
