@@ -8,9 +8,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <numbers>
+#include <utility>
 
+#include "launcher/run/metrics_rows.hpp"
 #include "runtime/base/error.hpp"
-#include "runtime/telemetry/json_lines.hpp"
 
 namespace plasmid {
 namespace {
@@ -67,7 +68,7 @@ bool output_is_terminal() {
 
 struct Report::Impl {
   std::shared_ptr<spdlog::logger> log;
-  JsonLines metrics;
+  MetricsRows metrics;
   Index steps;
   const char* symbol;  // what a token is
   bool terminal;
@@ -92,10 +93,15 @@ struct Report::Impl {
 
 Report::Report(const RunDirectory& run, const v1::Job& job, bool terminal)
     : impl_(new Impl{.log = make_logger(run.log()),
-                     .metrics = JsonLines(run.metrics()),
+                     .metrics = MetricsRows(run.metrics()),
                      .steps = job.train().steps(),
                      .symbol = job.data().tokenizer() == v1::Data::BYTE ? "byte" : "base",
-                     .terminal = terminal}) {}
+                     .terminal = terminal}) {
+  // The logger reports what it cannot write here, and goes on.
+  impl_->log->set_error_handler([this, told = false, path = run.log().string()](const std::string& problem) mutable {
+    if (!std::exchange(told, true)) impl_->print(path + ": lines are missing: " + problem);
+  });
+}
 Report::~Report() {
   if (impl_->line_open) std::printf("\n");
 }
@@ -107,15 +113,28 @@ void Report::say(const std::string& line) {
 
 void Report::note(const std::string& line) { impl_->log->info("{}", line); }
 
+void Report::row(const std::string& row) { tell(impl_->metrics.append(row)); }
+
+void Report::tell(const std::string& news) {
+  if (!news.empty()) say(news);
+}
+
 void Report::evaluation(const EvaluationRecord& record, const std::string& line) {
-  impl_->metrics.append(to_json(record));
+  row(to_json(record));
   say(line);
 }
 
-void Report::sync() { impl_->metrics.sync(); }
+void Report::sync() { tell(impl_->metrics.sync()); }
+
+std::string Report::unwritten() {
+  sync();
+  const Index kept = impl_->metrics.kept();
+  if (kept == 0) return "";
+  return std::to_string(kept) + (kept == 1 ? " row" : " rows") + " could not be written: " + impl_->metrics.problem();
+}
 
 void Report::step(const StepRecord& record) {
-  impl_->metrics.append(to_json(record));
+  row(to_json(record));
   // The first step warms caches and page tables up: it starts the average and is soon forgotten.
   const double weight = ++impl_->steps_here <= 2 ? 1 : 0.1;
   impl_->seconds_a_step += weight * (record.step_seconds - impl_->seconds_a_step);

@@ -14,7 +14,6 @@
 #include "launcher/trainer/train_loop.hpp"
 #include "launcher/trainer/trainer.hpp"
 #include "launcher/trainer/yardstick.hpp"
-#include "parallel/checkpoint/agreement.hpp"
 #include "runtime/base/error.hpp"
 
 namespace plasmid {
@@ -180,10 +179,8 @@ class Session {
   // Returns why the checkpoint is not in place, on all ranks; a full disk does not end a run.
   std::string save(Index step) {
     const auto start = std::chrono::steady_clock::now();
-    std::string problem = run_agreed(ranks_, [&] {
-      if (report_) report_->sync();  // the rows up to a checkpoint are there when it is
-    });
-    if (problem.empty()) problem = checkpoints_->save(step, trainer_->state(), data_);
+    if (report_) report_->sync();  // the rows up to a checkpoint are there when it is, where they can be written
+    const std::string problem = checkpoints_->save(step, trainer_->state(), data_);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     char took[32];
     std::snprintf(took, sizeof took, "%.3f s", seconds.count());
@@ -201,6 +198,7 @@ class Session {
                    one_line("checkpoint of step " + std::to_string(outcome.last_step) + " failed: " + problem) +
                        "; the run can go on from step " + std::to_string(checkpoints_->step()),
                    false, checkpoints_->step()};
+    require_rows(outcome);
     together(ranks_, [&] {
       if (!speaks()) return;
       write_exit(run_, outcome.exit_status, outcome.reason, outcome.retry);
@@ -219,6 +217,16 @@ class Session {
                                           " tells what Markov models make of the held-out data");
   } catch (const std::exception& failure) {
     report_->note(std::string("Markov models: ") + failure.what());
+  }
+
+  // A run whose rows are lost with the process has not ended well, though its checkpoint is in place.
+  void require_rows(Outcome& outcome) {
+    const std::string lost = report_ ? report_->unwritten() : "";
+    if (!ranks_.agree_max(!lost.empty())) return;
+    const bool well = outcome.exit_status == 0 || outcome.retry;
+    outcome.reason += "; " + lost;
+    if (well) outcome.exit_status = static_cast<int>(ErrorCode::io);
+    outcome.retry = false;
   }
 
   Communicator& ranks_;

@@ -10,7 +10,7 @@ import shlex
 import struct
 import subprocess
 
-PROGRAM = os.environ["PLASMID"]
+PROGRAM = pathlib.Path(os.environ["PLASMID"])
 SOURCE = pathlib.Path(os.environ["PLASMID_SOURCE"])
 MPIEXEC = shlex.split(os.environ.get("MPIEXEC", ""))
 TIMEOUT = 600  # a hang becomes a failure
@@ -25,7 +25,7 @@ def environment():
 def command_line(arguments, ranks=None):
     """ranks: None starts the program itself, a number starts it over the MPI launcher."""
     launcher = [] if ranks is None else MPIEXEC + [str(ranks)]
-    return launcher + [PROGRAM] + [str(argument) for argument in arguments]
+    return launcher + [str(PROGRAM)] + [str(argument) for argument in arguments]
 
 
 def run(arguments, ranks=None, cwd=None):
@@ -46,6 +46,25 @@ def wait_for_step(process, step):
         if line.startswith(f"step {step}/"):
             return
     raise AssertionError(f"step {step} never came: {process.stderr.read()}")
+
+
+def processes_of(launcher):
+    """Process ids of the program below a launcher, or the launcher itself where there is none."""
+    children = {}
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(int(fields[1]), []).append(int(status.parent.name))
+    return sorted(pid for pid in children.get(launcher.pid, []) if name_of(pid) == PROGRAM.name) or [launcher.pid]
+
+
+def name_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def our_lines(stderr):

@@ -119,7 +119,7 @@ class OneRankAlone(RecordTest):
     def launch(self, job):
         command = []
         for place in self.places:
-            command += ([":", "-n"] if command else plasmid.MPIEXEC) + ["1", "-wdir", str(place), plasmid.PROGRAM,
+            command += ([":", "-n"] if command else plasmid.MPIEXEC) + ["1", "-wdir", str(place), str(plasmid.PROGRAM),
                                                                       "train", str(job)]
         return subprocess.Popen(command, env=plasmid.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 text=True)
@@ -190,7 +190,7 @@ class Lock(RunTest):
 
 class Unreachable(RunTest):
     def as_nobody(self, job):
-        for path in [pathlib.Path(plasmid.PROGRAM), *pathlib.Path(plasmid.PROGRAM).parents]:
+        for path in [plasmid.PROGRAM, *plasmid.PROGRAM.parents]:
             if os.stat(path).st_mode & 0o001 == 0:
                 self.skipTest(f"{path} is not for every user")
         shared = pathlib.Path(shutil.copy(job, self.folder))if job.parent != self.folder else job
