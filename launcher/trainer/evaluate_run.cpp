@@ -30,23 +30,13 @@ class Evaluator {
   Evaluator(World& world, const EvaluateOptions& options) : ranks_(world.ranks()), options_(options) {}
 
   int run() {
-    together(ranks_, [&] { file_ = read_run(); });
-    find_weights();
-    together(ranks_, [&] {
-      adapt_job();
-      job_ = resolve(file_, ranks_.size());
-    });
     together(ranks_, [&] { available_bytes_ = machine_bytes() / form_team(ranks_).ranks_here; });
-    const v1::Mesh& degrees = job_.fields.mesh();
-    ProcessMesh mesh(ranks_,
-                     {static_cast<int>(degrees.dp()), static_cast<int>(degrees.cp()), static_cast<int>(degrees.tp())});
-    const auto model = model_of(job_, mesh);
-    load(*model);
+    take_weights();
     JobData data = open_data(ranks_, job_.fields.data(), options_.markov ? options_.files : std::vector<std::string>());
     if (!data.held_out) data.held_out = std::move(data.training);  // --files alone
     if (data.training) together(ranks_, [&] { require_same_data(*data.training); });
-    Evaluation evaluation(job_.fields, mesh, *data.held_out);
-    const LossSums sums = evaluate(*model, evaluation);
+    Evaluation evaluation(job_.fields, *mesh_, *data.held_out);
+    const LossSums sums = evaluate(evaluation);
     if (ranks_.rank() == 0) {
       const bool compares = options_.markov && data.training;
       tell(evaluation, sums, compares ? score_yardstick(data) : MarkovScore());
@@ -63,9 +53,35 @@ class Evaluator {
     return read_job(job);
   }
 
+  // A run that goes on may remove the checkpoint that is being read: then a newer one has come.
+  void take_weights() {
+    constexpr int kAttempts = 5;
+    for (int attempt = 1;; ++attempt) {
+      const Index newest = newest_step();
+      try {
+        together(ranks_, [&] { file_ = read_run(); });
+        find_weights();
+        load_weights_of_checkpoint();
+        return;
+      } catch (const Refusal&) {  // on all ranks
+        if (options_.step > 0 || attempt == kAttempts || newest_step() == newest) throw;
+      }
+    }
+  }
+
+  Index newest_step() {  // rank 0's word; 0: there is none
+    std::vector<Index> steps;
+    together(ranks_, [&] {
+      if (ranks_.rank() == 0) steps = checkpoint_steps(checkpoints());
+    });
+    return static_cast<Index>(ranks_.agree_max(steps.empty() ? 0 : static_cast<std::uint64_t>(steps.back())));
+  }
+
+  fs::path checkpoints() const { return options_.run / "checkpoints"; }
+
   // Fills checkpoint_ and manifest_ from a checkpoint whose every byte is as it was written.
   void find_weights() {
-    const fs::path folder = options_.run / "checkpoints";
+    const fs::path folder = checkpoints();
     if (options_.step > 0) {
       together(ranks_, [&] {
         checkpoint_ = checkpoint_path(folder, options_.step);
@@ -134,17 +150,24 @@ class Evaluator {
                                          "; --files with --no-markov evaluates any data");
   }
 
-  // At once, for a run that goes on may remove the checkpoint.
-  void load(LanguageModel& model) {
+  void load_weights_of_checkpoint() {
     together(ranks_, [&] {
-      store_.emplace(model, pool_, WholeStore::Holds::weights);
+      adapt_job();
+      job_ = resolve(file_, ranks_.size());
+    });
+    const v1::Mesh& mesh = job_.fields.mesh();
+    mesh_.emplace(ranks_,
+                  Degrees{static_cast<int>(mesh.dp()), static_cast<int>(mesh.cp()), static_cast<int>(mesh.tp())});
+    model_ = model_of(job_, *mesh_);
+    together(ranks_, [&] {
+      store_.emplace(*model_, pool_, WholeStore::Holds::weights);
       load_checkpoint(checkpoint_, manifest_, {store_->parameters(), store_->weights(), {}, {}, {}});
     });
   }
 
-  LossSums evaluate(LanguageModel& model, Evaluation& evaluation) {
+  LossSums evaluate(Evaluation& evaluation) {
     together(ranks_, [&] {
-      const Index pass = evaluation.pass_bytes(model), weights = 4 * store_->size();
+      const Index pass = evaluation.pass_bytes(*model_), weights = 4 * store_->size();
       if (weights + pass > available_bytes_)
         throw Error(ErrorCode::memory, "memory: " + human_bytes(weights) + " of weights + " + human_bytes(pass) +
                                            " for a pass = " + human_bytes(weights + pass) + " a rank, but it has " +
@@ -154,7 +177,7 @@ class Evaluator {
     Arena saved(Arena::Kind::stack, ledger_), scratch(Arena::Kind::pool, ledger_);
     Stream stream;
     const auto start = std::chrono::steady_clock::now();
-    const LossSums sums = *evaluation.run({model, *store_, saved, scratch, stream}, [] { return false; });
+    const LossSums sums = *evaluation.run({*model_, *store_, saved, scratch, stream}, [] { return false; });
     seconds_ = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     return sums;
   }
@@ -198,6 +221,8 @@ class Evaluator {
   Index available_bytes_ = 0;  // of this rank
   Ledger ledger_;
   Arena pool_{Arena::Kind::pool, ledger_};
+  std::optional<ProcessMesh> mesh_;
+  std::unique_ptr<LanguageModel> model_;
   std::optional<WholeStore> store_;
   double seconds_ = 0;
 };

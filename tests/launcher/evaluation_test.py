@@ -266,6 +266,17 @@ class Eval(EvaluationTest):
         self.assertIn("damaged", result.stdout)
         self.assertIn("step-4, trained on 2400 tokens", result.stdout)
 
+    def test_beside_a_run_that_goes_on_and_removes_checkpoints(self):
+        job = self.job(train={"steps": 10**6, "evaluate_every": 0}, checkpoint={"every": 1, "keep": 1})
+        process = plasmid.start(["train", job])
+        next(line for line in process.stdout if line.startswith("checkpoint: "))
+        steps = [self.eval()["step"] for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=plasmid.TIMEOUT)
+        self.assertEqual(process.returncode, 75)
+        self.assertEqual(steps, sorted(steps))
+        self.assertGreaterEqual(self.eval()["step"], steps[-1])
+
     def test_it_leaves_the_run_as_it_is(self):
         self.train(self.job())
         run = self.folder / "run"
