@@ -3,6 +3,7 @@
 #include "launcher/job/job_file.hpp"
 #include "launcher/main/commands.hpp"
 #include "launcher/run/exit_record.hpp"
+#include "launcher/trainer/dry_run.hpp"
 #include "launcher/trainer/session.hpp"
 
 namespace plasmid {
@@ -14,6 +15,12 @@ void record(const TrainOptions& options, const Refusal& refusal) noexcept try {
     record_refusal(read_job(options.job, options.overrides).job.run_directory(), refusal.exit_status, refusal.line);
 } catch (const std::exception&) {
   // A job that cannot be read names no directory.
+}
+
+// Under a launcher each process does the same alone, and one speaks.
+int dry_run_alone(const TrainOptions& options, int ranks) {
+  if (launched_rank() == 0) dry_run(options, ranks);
+  return 0;
 }
 
 }  // namespace
@@ -28,7 +35,20 @@ void add_train(CLI::App& app, int* argc, char*** argv, int& status) {
   command->add_option("--set", options->overrides, "field=value: replaces one field of the job; may be repeated")
       ->type_name("FIELD=VALUE")
       ->allow_extra_args(false);
+  auto dry = std::make_shared<bool>(false);
+  auto ranks = std::make_shared<int>(0);
+  CLI::Option* const dry_option = command->add_flag(
+      "--dry-run", *dry,
+      "print the resolved job, which can be read again, with the bytes, FLOPs and tokens of each rank in its comments; "
+      "nothing is written, no data is read, and the ranks need not be there");
+  command->add_option("--ranks", *ranks, "of --dry-run: for this many ranks; else as many as the mesh has")
+      ->check(CLI::PositiveNumber)
+      ->needs(dry_option);
   command->callback([=, &status] {
+    if (*dry) {
+      status = dry_run_alone(*options, *ranks);
+      return;
+    }
     try {
       World world(argc, argv);
       status = train(world, *options);

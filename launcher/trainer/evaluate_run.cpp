@@ -158,7 +158,7 @@ class Evaluator {
     const v1::Mesh& mesh = job_.fields.mesh();
     mesh_.emplace(ranks_,
                   Degrees{static_cast<int>(mesh.dp()), static_cast<int>(mesh.cp()), static_cast<int>(mesh.tp())});
-    model_ = model_of(job_, *mesh_);
+    model_ = model_of(job_, mesh_->along(axes::cp));
     together(ranks_, [&] {
       store_.emplace(*model_, pool_, WholeStore::Holds::weights);
       load_checkpoint(checkpoint_, manifest_, {store_->parameters(), store_->weights(), {}, {}, {}});

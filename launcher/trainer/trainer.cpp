@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <set>
 
+#include "launcher/trainer/step_cost.hpp"
 #include "runtime/base/error.hpp"
 
 namespace plasmid {
@@ -47,13 +47,10 @@ ScheduleOptions schedule_of(const v1::Job& job) {
   return options;
 }
 
-constexpr Index kCopies = 4;  // of each parameter: weight, gradient, two moments
-
 }  // namespace
 
-std::unique_ptr<LanguageModel> model_of(const Job& job, ProcessMesh& mesh) {
-  return make_language_model(job.shape, mesh.along(axes::cp), pattern_of(job.fields.attention()),
-                             recompute_of(job.fields.train()));
+std::unique_ptr<LanguageModel> model_of(const Job& job, Communicator& ring) {
+  return make_language_model(job.shape, ring, pattern_of(job.fields.attention()), recompute_of(job.fields.train()));
 }
 
 Trainer::Trainer(const Job& job, ProcessMesh& mesh, Corpus& corpus, Index available_bytes)
@@ -65,7 +62,7 @@ Trainer::Trainer(const Job& job, ProcessMesh& mesh, Corpus& corpus, Index availa
       pool_(Arena::Kind::pool, ledger_),
       saved_(Arena::Kind::stack, ledger_),
       scratch_(Arena::Kind::pool, ledger_),
-      model_(model_of(job, mesh)) {
+      model_(model_of(job, mesh.along(axes::cp))) {
   check_memory(available_bytes);
   store_ = std::make_unique<WholeStore>(*model_, pool_);
   first_moment_ = pool_.take({{store_->size()}}, "moments");
@@ -76,19 +73,12 @@ Trainer::Trainer(const Job& job, ProcessMesh& mesh, Corpus& corpus, Index availa
 }
 
 void Trainer::check_memory(Index available_bytes) {
-  std::set<const Parameter*> seen;
-  model_->parameters([&](const ParameterPtr& parameter) {
-    if (seen.insert(parameter.get()).second) parameter_count_ += parameter->shape.count();
-  });
-  const Index tokens =
-      token_count(*std::ranges::max_element(shards_, {}, [](const auto& owned) { return token_count(owned); }));
-  const TensorSpec in[] = {{{tokens}, DType::i32}, {{tokens}, DType::i32}};
-  const Index pass = std::max(model_->cost(in, Keep::all).together(), model_->cost(in, Keep::nothing).together());
-  const Index state = kCopies * 4 * parameter_count_;
-  step_bytes_ = state + pass;
+  const StepCost cost = step_cost(job_.fields, *model_);
+  parameter_count_ = cost.parameters;
+  step_bytes_ = cost.total();
   if (step_bytes_ > available_bytes)
-    throw Error(ErrorCode::memory, "memory: " + human_bytes(state) + " of weights, gradients and moments + " +
-                                       human_bytes(pass) + " for " + std::to_string(tokens) +
+    throw Error(ErrorCode::memory, "memory: " + human_bytes(cost.state()) + " of weights, gradients and moments + " +
+                                       human_bytes(cost.pass) + " for " + std::to_string(cost.tokens) +
                                        " tokens a pass = " + human_bytes(step_bytes_) + " a rank, but it has " +
                                        human_bytes(available_bytes) +
                                        "; raise mesh.cp, or lower train.micro_batch or the model");

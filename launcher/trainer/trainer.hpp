@@ -15,7 +15,7 @@
 
 namespace plasmid {
 
-std::unique_ptr<LanguageModel> model_of(const Job&, ProcessMesh&);  // borrows the mesh
+std::unique_ptr<LanguageModel> model_of(const Job&, Communicator& ring);  // borrows the ring: mesh.cp ranks
 
 struct StepResult {  // equal on all ranks
   double loss = 0;   // mean over the counted labels of the whole batch, before the update; NaN when none counts

@@ -1,6 +1,7 @@
 #include "runtime/nn/whole_store.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include "runtime/base/philox.hpp"
 
@@ -38,6 +39,15 @@ WholeStore::WholeStore(Module& module, Arena& pool, Holds holds) {
   if (holds == Holds::weights) return;
   gradients_ = pool.take({{size_}}, "gradients");
   std::ranges::fill(gradients(), 0.0f);
+}
+
+Index WholeStore::floats(Module& module) {
+  Index floats = 0;
+  std::set<const Parameter*> seen;
+  module.parameters([&](const ParameterPtr& parameter) {
+    if (seen.insert(parameter.get()).second) floats += round_up(parameter->local_shape().count(), kLineFloats);
+  });
+  return floats;
 }
 
 void WholeStore::initialize(std::uint64_t seed) {

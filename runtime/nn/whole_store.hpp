@@ -18,6 +18,8 @@ class WholeStore final : public ParameterStore {
   // Sets Parameter::range; all values are zero. Without gradients no backward may run.
   WholeStore(Module&, Arena& pool, Holds = Holds::weights_and_gradients);
 
+  static Index floats(Module&);  // size() of a store of its parameters, without making one
+
   void initialize(std::uint64_t seed);  // each parameter from (seed, name, element): equal for every layout
 
   ConstView lease(const Parameter&, Stream&) override;
