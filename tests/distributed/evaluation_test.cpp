@@ -200,7 +200,7 @@ TEST_P(EvaluationTest, TakesTheMemoryThatItSays) {
       Ledger weights_ledger, pass_ledger;
       Arena pool(Arena::Kind::pool, weights_ledger), saved(Arena::Kind::stack, pass_ledger),
           scratch(Arena::Kind::pool, pass_ledger);
-      const auto model = model_of(job, mesh);
+      const auto model = model_of(job, mesh.along(axes::cp));
       WholeStore store(*model, pool, WholeStore::Holds::weights);
       store.initialize(1);
       EXPECT_EQ(weights_ledger.peak_bytes(), 4 * store.size());
