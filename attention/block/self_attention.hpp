@@ -14,6 +14,22 @@ struct AttentionGroup {
   Pattern pattern;
   int size = 1;
   std::unique_ptr<RingAttention> ring;
+  const RingPlan* plan = nullptr;  // of the batch at work (AttentionPass); null: each layer makes its own
+};
+
+// One plan for all layers that share a group, for as long as this lives. Borrows the group and the plan.
+class AttentionPass {
+ public:
+  AttentionPass(AttentionGroup& group, const RingPlan& plan) : group_(group), before_(group.plan) {
+    group.plan = &plan;
+  }
+  AttentionPass(const AttentionPass&) = delete;
+  AttentionPass& operator=(const AttentionPass&) = delete;
+  ~AttentionPass() { group_.plan = before_; }
+
+ private:
+  AttentionGroup& group_;
+  const RingPlan* before_;
 };
 // `ring` is borrowed; kernel null: the host's.
 std::shared_ptr<AttentionGroup> make_attention_group(Communicator& ring, const Pattern&,
@@ -51,6 +67,7 @@ class SelfAttention final : public Module {
   Index columns() const { return (options_.heads + 2 * options_.kv_heads) * options_.head_dim; }
   void project(Context&, ConstView x, View qkv) const;
   DropoutMask weights_mask(const Context&) const;
+  RingPlan plan(const Context&) const;
   SelfAttentionOptions options_;
   std::shared_ptr<AttentionGroup> group_;
   float scale_;

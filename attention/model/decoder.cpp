@@ -11,8 +11,9 @@ namespace {
 // Embedding, blocks, final norm, loss.
 class DecoderModel final : public LanguageModel {
  public:
-  DecoderModel(const ModelShape& shape, DecoderParts parts)
+  DecoderModel(const ModelShape& shape, std::shared_ptr<AttentionGroup> group, DecoderParts parts)
       : shape_(shape),
+        group_(std::move(group)),
         embedding_(std::move(parts.embedding)),
         blocks_(std::move(parts.blocks)),
         norm_(std::move(parts.norm)),
@@ -31,14 +32,17 @@ class DecoderModel final : public LanguageModel {
   struct Kept;
   TensorSpec stream(Index tokens) const { return {{tokens, shape_.width}}; }  // the residual stream
   ModelShape shape_;
+  std::shared_ptr<AttentionGroup> group_;
   std::unique_ptr<Module> embedding_;
   Sequence blocks_;
   std::unique_ptr<Module> norm_;
   std::unique_ptr<LossHead> head_;
 };
 
-struct DecoderModel::Kept final : Saved {  // in the order of taking
-  Buffer embedded;                         // [tokens, width]: what the blocks read
+struct DecoderModel::Kept final : Saved {
+  RingPlan plan;
+  // In the order of taking.
+  Buffer embedded;  // [tokens, width]: what the blocks read
   SavedPtr embedding;
   Buffer top;  // what the final norm reads
   SavedPtr blocks;
@@ -91,6 +95,8 @@ SavedPtr DecoderModel::forward(Context& context, Keep keep, std::span<const Cons
   saved->embedding = embedding_->forward(context, keep, x[0], bottom, past(&Kept::embedding));
   place.top = arena.take(spec, "model.top");
   const View top = place.top.view();
+  saved->plan = group_->ring->plan(context.tokens);
+  const AttentionPass pass(*group_, saved->plan);
   saved->blocks = blocks_.forward(context, keep, bottom, top, past(&Kept::blocks));
   if (all) place.normalised = arena.take(spec, "model.normalised");
   const View normalised = all ? place.normalised.view() : bottom;  // the blocks are done with it
@@ -113,6 +119,8 @@ void DecoderModel::backward(Context& context, SavedPtr saved, std::span<const Co
   Buffer below = context.scratch.take(spec, "model.gradient");
   norm_->backward(context, std::move(own->norm), own->top.view(), above.view(), {below.view()});
   own->normalised.reset();
+  own->plan.map = &context.tokens;  // equal to the forward's, if not the same object
+  const AttentionPass pass(*group_, own->plan);
   blocks_.backward(context, std::move(own->blocks), own->embedded.view(), below.view(), {above.view()});
   below.reset();
   embedding_->backward(context, std::move(own->embedding), x[0], above.view(), {{}, Write::skip});
@@ -122,6 +130,8 @@ void DecoderModel::logits(Context& context, ConstView tokens, View logits) {
   const TensorSpec spec = stream(tokens.count());
   const Buffer below = context.scratch.take(spec, "model.embedded"), top = context.scratch.take(spec, "model.top");
   (void)embedding_->forward(context, Keep::nothing, tokens, below.view());
+  const RingPlan plan = group_->ring->plan(context.tokens);
+  const AttentionPass pass(*group_, plan);
   (void)blocks_.forward(context, Keep::nothing, below.view(), top.view());
   (void)norm_->forward(context, Keep::nothing, top.view(), below.view());
   head_->logits(context, below.view(), logits);
@@ -129,16 +139,20 @@ void DecoderModel::logits(Context& context, ConstView tokens, View logits) {
 
 }  // namespace
 
-std::unique_ptr<LanguageModel> make_language_model(const ModelShape& given, Communicator& ring, const Pattern& pattern,
-                                                   Recompute recompute) {
-  PLASMID_CHECK(pattern.right == 0) << "a decoder that sees " << pattern.right << " later tokens";
-  const ModelShape shape = complete(given);
-  DecoderParts parts = definition_of(shape.family).build(shape, make_attention_group(ring, pattern));
+std::unique_ptr<LanguageModel> make_decoder(const ModelShape& shape, std::shared_ptr<AttentionGroup> group,
+                                            Recompute recompute) {
+  PLASMID_CHECK(group->pattern.right == 0) << "a decoder that sees " << group->pattern.right << " later tokens";
+  DecoderParts parts = definition_of(shape.family).build(shape, group);
   if (recompute != Recompute::none) {
     const Keep level = recompute == Recompute::core ? Keep::core : Keep::nothing;
     for (auto& block : parts.blocks) block = std::make_unique<Checkpointed>(std::move(block), level);
   }
-  return std::make_unique<DecoderModel>(shape, std::move(parts));
+  return std::make_unique<DecoderModel>(shape, std::move(group), std::move(parts));
+}
+
+std::unique_ptr<LanguageModel> make_language_model(const ModelShape& shape, Communicator& ring, const Pattern& pattern,
+                                                   Recompute recompute) {
+  return make_decoder(complete(shape), make_attention_group(ring, pattern), recompute);
 }
 
 }  // namespace plasmid

@@ -40,6 +40,9 @@ inline double shortest(float value) {
   return std::strtod(text, nullptr);
 }
 
+// make_language_model over a group of one's own; the shape is complete.
+std::unique_ptr<LanguageModel> make_decoder(const ModelShape&, std::shared_ptr<AttentionGroup>, Recompute);
+
 std::span<const FamilyDefinition* const> families();
 const FamilyDefinition& definition_of(Family);
 

@@ -47,8 +47,10 @@ class RingAttention {
  public:
   RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern);
 
-  // Cheap (no token is visited); the map must outlive it. Debug builds agree on it over the ring.
-  RingPlan plan(const TokenMap&) const;
+  // O(ranks^2) look-ups among the documents' borders, and one look at each validity byte: made once a batch, not once a
+  // layer. The map must outlive it. Debug builds agree on it over the ring.
+  RingPlan plan(const TokenMap&);
+  Index plans() const { return plans_; }  // made so far
 
   // Overwrites out and lse. `dropout` (AttentionDropout::mask) is of the weights, and equal on all ranks.
   void forward(const RingPlan&, ConstView q, ConstView k, ConstView v, float scale, View out, View lse, Arena& scratch,
@@ -66,6 +68,7 @@ class RingAttention {
   Communicator& ring_;
   AttentionKernel& kernel_;
   Pattern pattern_;
+  Index plans_ = 0;
 };
 
 }  // namespace plasmid

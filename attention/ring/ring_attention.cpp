@@ -48,7 +48,8 @@ AttentionDropout dropout_of(const RingPlan& plan, const Hop& hop, const DropoutM
 RingAttention::RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern)
     : ring_(ring), kernel_(kernel), pattern_(pattern) {}
 
-RingPlan RingAttention::plan(const TokenMap& map) const {
+RingPlan RingAttention::plan(const TokenMap& map) {
+  ++plans_;
   PLASMID_CHECK(map.shard == ring_.rank()) << "the map of shard " << map.shard << " on rank " << ring_.rank();
 #ifndef NDEBUG
   const std::uint64_t mine = fingerprint(map, pattern_);

@@ -31,6 +31,12 @@ class Needs {  // who has work with whose keys
  public:
   Needs(const TokenMap& map, const Pattern& pattern) : map_(map) {
     for (const std::vector<Range>& shard : map.shards) visible_.push_back(visible_keys(map, shard, pattern));
+    const auto valid = map.key_valid;
+    for (auto at = valid.begin(); at != valid.end();) {
+      const auto first = std::find_if(at, valid.end(), [](auto v) { return v != 0; });
+      at = std::find(first, valid.end(), 0);
+      if (first != at) valid_.push_back({first - valid.begin(), at - valid.begin()});
+    }
   }
 
   bool work(int query_shard, int key_shard) const {
@@ -47,11 +53,14 @@ class Needs {  // who has work with whose keys
  private:
   bool any_valid(Index begin, Index end) const {
     if (map_.key_valid.empty()) return begin < end;
-    return std::any_of(map_.key_valid.begin() + begin, map_.key_valid.begin() + end, [](auto v) { return v != 0; });
+    const auto next = std::upper_bound(valid_.begin(), valid_.end(), begin,
+                                       [](Index key, const Range& candidate) { return key < candidate.end; });
+    return next != valid_.end() && next->begin < end;
   }
 
   const TokenMap& map_;
   std::vector<std::vector<Range>> visible_;  // by query shard
+  std::vector<Range> valid_;                 // keys that are not padding, where the map knows of padding
 };
 
 struct Journey {  // hops at which the chunk of one source is first and last worked on elsewhere; 0: nowhere

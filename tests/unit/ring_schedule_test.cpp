@@ -3,7 +3,11 @@
 
 #include <set>
 
+#include "attention/model/family.hpp"
 #include "attention/ring/ring.hpp"
+#include "parallel/comm/self.hpp"
+#include "runtime/nn/whole_store.hpp"
+#include "tests/support/local_line.hpp"
 #include "tests/support/token_line.hpp"
 
 namespace plasmid {
@@ -149,6 +153,51 @@ TEST(RingSchedule, ZigzagGivesEveryRankTheSameCausalWorkInEachHop) {
 TEST(RingSchedule, EndsWithTheLastHopThatDoesAnything) {
   const Ring ring({"", 1, 512, {10, 0}, {}, {}, {}}, 8, Layout::contiguous);
   EXPECT_EQ(ring.length(3), 2u);
+}
+
+// Forward and backward of all layers, recomputed or not, go by one plan of their batch.
+TEST(RingSchedule, IsMadeOnceAPass) {
+  const auto self = make_self_communicator();
+  const std::vector<std::int32_t> tokens = {3, 1, 4, 1, 5, 9, 2, 6, 5}, labels = {1, 4, 1, 5, 9, 2, 6, 5, 3};
+  const test::LocalLine line({4, 5}, {{{0, 9}}}, 0);
+  for (const Recompute recompute : {Recompute::none, Recompute::core, Recompute::all}) {
+    const auto group = make_attention_group(*self, Pattern::causal());
+    const auto model = make_decoder(
+        complete({.family = Family::gpt2, .layers = 3, .width = 8, .heads = 2, .positions = 16, .vocabulary = 10}),
+        group, recompute);
+    Ledger ledger;
+    Arena saved_arena(Arena::Kind::stack, ledger), scratch(Arena::Kind::pool, ledger), pool(Arena::Kind::pool, ledger);
+    WholeStore store(*model, pool);
+    store.initialize(1);
+    Stream stream;
+    Context context{stream, saved_arena, scratch, store, {}, line.map(), {}};
+    const ConstView x[] = {view_of(std::span(tokens)), view_of(std::span(labels))};
+    double loss = 0;
+    const double one = 1;
+    Index counted = 0;
+    const View y[] = {view_of(std::span(&loss, 1)), view_of(std::span(&counted, 1))};
+    for (int pass = 1; pass <= 2; ++pass) {
+      SavedPtr saved = model->forward(context, Keep::all, x, y);
+      const ConstView dy[] = {view_of(std::span(&one, 1)), {}};
+      const Gradient none[] = {{{}, Write::skip}, {{}, Write::skip}};
+      model->backward(context, std::move(saved), x, dy, none);
+      EXPECT_EQ(group->ring->plans(), pass);
+    }
+    EXPECT_EQ(group->plan, nullptr) << "a plan outlives its batch";
+  }
+}
+
+// Padding in stripes: a shard is skipped where none of the keys that it may see is valid, and only there.
+TEST(RingSchedule, SkipsWhatIsPaddingAlone) {
+  std::vector<std::uint8_t> valid(96, 0);
+  for (const int key : {0, 1, 30, 31, 95}) valid[static_cast<std::size_t>(key)] = 1;
+  for (const Layout layout : {Layout::contiguous, Layout::zigzag}) {
+    const TokenLine line = TokenLine{"", 1, 96, Pattern{20, 3}, {}, valid, {}}.split(6, layout);
+    for (int rank = 0; rank < 6; ++rank)
+      for (const Hop& hop : ring_schedule(line.map(rank), line.pattern, rank, 6))
+        EXPECT_EQ(hop.work, plan_mask(line.map(rank), rank, hop.source, line.pattern).pairs() > 0)
+            << rank << " on " << hop.source;
+  }
 }
 
 }  // namespace
