@@ -1,6 +1,7 @@
 #include "launcher/job/data_fields.hpp"
 
 #include <algorithm>
+#include <filesystem>
 
 #include "runtime/base/error.hpp"
 #include "runtime/data/file_kind.hpp"
@@ -32,12 +33,59 @@ void check_json_field(const JobFile& file) {
     throw Error(ErrorCode::config, at + data.json_field() + " has no effect: no file is JSON Lines (.jsonl)");
 }
 
+void check_tokenizer_file(const JobFile& file) {
+  const v1::Data& data = file.job.data();
+  if (data.has_tokenizer_file() && data.tokenizer() != v1::Data::BPE)
+    throw Error(ErrorCode::config, file.named("data.tokenizer_file") + ": has no effect: data.tokenizer is " +
+                                       v1::Data::Tokenizer_Name(data.tokenizer()) + ", not BPE");
+  if (data.tokenizer() == v1::Data::BPE) tokenizer_file_of(file);
+}
+
 }  // namespace
+
+Tokenizer tokenizer_of(const v1::Data& data) {
+  switch (data.tokenizer()) {
+    case v1::Data::NUCLEOTIDE:
+      return Tokenizer::nucleotide;
+    case v1::Data::BPE:
+      return Tokenizer::bpe;
+    default:
+      return Tokenizer::byte;
+  }
+}
+
+const char* symbol_of(const v1::Data& data) {
+  switch (data.tokenizer()) {
+    case v1::Data::BYTE:
+      return "byte";
+    case v1::Data::NUCLEOTIDE:
+      return "base";
+    default:
+      return "token";
+  }
+}
+
+std::string tokenizer_file_of(const JobFile& file) {
+  const v1::Job& job = file.job;
+  std::error_code problem;
+  if (job.data().has_tokenizer_file()) {
+    if (!std::filesystem::is_regular_file(job.data().tokenizer_file(), problem))
+      throw Error(ErrorCode::no_input,
+                  file.named("data.tokenizer_file") + ": " + job.data().tokenizer_file() + ": no such file");
+    return job.data().tokenizer_file();
+  }
+  const std::filesystem::path beside = std::filesystem::path(job.model().from()) / "tokenizer.json";
+  if (!job.model().has_from() || !std::filesystem::is_regular_file(beside, problem))
+    throw Error(ErrorCode::config, "data.tokenizer_file: not given; data.tokenizer BPE needs a tokenizer.json" +
+                                       (job.model().has_from() ? ", and " + job.model().from() + " holds none" : ""));
+  return beside.string();
+}
 
 void check_data_fields(const JobFile& file) {
   const v1::Data& data = file.job.data();
   check_circular(file);
   check_json_field(file);
+  check_tokenizer_file(file);
   if (data.reverse_complement() && data.tokenizer() != v1::Data::NUCLEOTIDE)
     throw Error(ErrorCode::config, file.named("data.reverse_complement") + ": needs data.tokenizer NUCLEOTIDE, not " +
                                        v1::Data::Tokenizer_Name(data.tokenizer()));

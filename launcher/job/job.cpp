@@ -127,7 +127,7 @@ ModelShape shape_of_directory(const JobFile& file) {
   return shape;
 }
 
-Index tokenizer_vocabulary(const v1::Data& data) { return data.tokenizer() == v1::Data::BYTE ? 256 : 5; }
+Index tokenizer_vocabulary(const v1::Data& data) { return vocabulary_of(tokenizer_of(data), data.tokenizer_file()); }
 
 ModelShape shape_of_fields(const v1::Job& job) {
   const v1::Model& model = job.model();
@@ -208,6 +208,8 @@ Job resolve(const JobFile& file, int ranks) {
   check_data_fields(file);
   Job job{file.job, {}};
   fill_defaults(job.fields);
+  if (job.fields.data().tokenizer() == v1::Data::BPE)
+    job.fields.mutable_data()->set_tokenizer_file(tokenizer_file_of(file));
   check_mesh(file, job.fields, ranks);
   check_batch(file, job.fields);
   job.shape = job.fields.model().has_from() ? shape_of_directory(file) : shape_of_fields(job.fields);

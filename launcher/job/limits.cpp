@@ -114,8 +114,8 @@ void require_fields(const JobFile& file) {
   };
   require("run_directory", "name the folder that the run is written to");
   if (file.job.run_directory().empty()) throw Error(ErrorCode::config, file.named("run_directory") + ": empty");
-  require("data.files", "name at least one FASTA or text file");
-  require("data.tokenizer", "BYTE or NUCLEOTIDE");
+  require("data.files", "name at least one FASTA, JSON Lines or text file");
+  require("data.tokenizer", "BYTE, NUCLEOTIDE or BPE");
   require("data.sequence_length", "the tokens of one context");
   require("optimizer.learning_rate", "the peak rate, such as 1e-3");
   require("train.steps", "the number of optimiser steps");

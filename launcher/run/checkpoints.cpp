@@ -6,6 +6,7 @@
 #include "parallel/checkpoint/manifest.hpp"
 #include "parallel/checkpoint/writer.hpp"
 #include "runtime/base/error.hpp"
+#include "runtime/io/digest.hpp"
 
 namespace plasmid {
 namespace {
@@ -50,6 +51,8 @@ FieldValues fields_to_match(const Job& job) {
           {"model.from: rotary base", text(shape.rope_base)},
           {"attention.window_left", std::to_string(job.fields.attention().window_left())},
           {"data.tokenizer", v1::Data::Tokenizer_Name(data.tokenizer())},
+          {"data.tokenizer_file: digest",
+           data.tokenizer() == v1::Data::BPE ? digest_of_file(data.tokenizer_file()).xxh3_128 : "none"},
           {"data.sequence_length", std::to_string(data.sequence_length())},
           {"data.order", v1::Data::Order_Name(data.order())},
           {"data.pack", data.pack() ? "true" : "false"},

@@ -101,9 +101,21 @@ void copy(const ModelFile& file, ExportTarget& target) {
     throw Error(ErrorCode::io, to.string() + ": what was written is not what is read back");
 }
 
-void write_model(const fs::path& checkpoint, const fs::path& to) {
+// A run that reads text by a tokenizer keeps it, and its model is of no use without.
+void copy_tokenizer(const fs::path& run, ExportTarget& target) {
+  std::error_code problem;
+  const fs::path kept = run / "tokenizer.json";
+  if (!fs::is_regular_file(kept, problem)) return;
+  const MappedFile file(kept);
+  AtomicFile copy(target.add("tokenizer.json"));
+  copy.write(file.bytes());
+  copy.commit();
+}
+
+void write_model(const fs::path& run, const fs::path& checkpoint, const fs::path& to) {
   const std::vector<ModelFile> files = open_model(checkpoint);
   ExportTarget target(to);
+  copy_tokenizer(run, target);
   for (const ModelFile& file : files) copy(file, target);
   target.commit();
 }
@@ -131,7 +143,7 @@ Index export_checkpoint(const fs::path& run, Index step, const fs::path& to) {
   while (!steps.empty()) {
     const fs::path checkpoint = checkpoint_path(checkpoints_of(run), steps.back());
     try {
-      write_model(checkpoint, to);
+      write_model(run, checkpoint, to);
       return steps.back();
     } catch (const Error& error) {
       if (!proves_damage(error)) throw;

@@ -21,10 +21,11 @@ struct CheckpointLine {
 std::vector<CheckpointLine> list_checkpoints(const std::filesystem::path& run);
 std::vector<CheckpointLine> verify_checkpoints(const std::filesystem::path& run);
 
-// Copies the weights and the configuration of a checkpoint (step 0: the newest whose two are whole) into a Hugging Face
-// directory that is not there yet or is empty; whole or not at all, and compared with the manifest's digests on the way
-// and on the disk. Returns the step. Throws Error{cannot_create} where the directory holds something or cannot be made,
-// Error{data} where the checkpoint is damaged, Error{no_input} where it is not there.
+// Copies the weights, the configuration and the tokenizer.json, if the run has one, of a checkpoint (step 0: the newest
+// whose two are whole) into a Hugging Face directory that is not there yet or is empty; whole or not at all, and
+// compared with the manifest's digests on the way and on the disk. Returns the step. Throws Error{cannot_create} where
+// the directory holds something or cannot be made, Error{data} where the checkpoint is damaged, Error{no_input} where
+// it is not there.
 Index export_checkpoint(const std::filesystem::path& run, Index step, const std::filesystem::path& to);
 
 }  // namespace plasmid

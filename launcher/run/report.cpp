@@ -10,6 +10,7 @@
 #include <numbers>
 #include <utility>
 
+#include "launcher/job/data_fields.hpp"
 #include "launcher/run/metrics_rows.hpp"
 #include "runtime/base/error.hpp"
 
@@ -95,7 +96,7 @@ Report::Report(const RunDirectory& run, const v1::Job& job, bool terminal)
     : impl_(new Impl{.log = make_logger(run.log()),
                      .metrics = MetricsRows(run.metrics()),
                      .steps = job.train().steps(),
-                     .symbol = job.data().tokenizer() == v1::Data::BYTE ? "byte" : "base",
+                     .symbol = symbol_of(job.data()),
                      .terminal = terminal}) {
   // The logger reports what it cannot write here, and goes on.
   impl_->log->set_error_handler([this, told = false, path = run.log().string()](const std::string& problem) mutable {

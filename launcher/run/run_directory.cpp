@@ -20,6 +20,16 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr const char* kJob = "job.textproto";
+constexpr const char* kTokenizer = "tokenizer.json";
+
+// The tokenizer of a job, if it has one, for exports: its own file may move.
+void keep_tokenizer(const v1::Data& data, const fs::path& to) {
+  if (data.tokenizer() != v1::Data::BPE) return;
+  const MappedFile file(data.tokenizer_file());
+  AtomicFile copy(to);
+  copy.write(file.bytes());
+  copy.commit();
+}
 
 [[noreturn]] void occupied(const fs::path& path, const std::string& why) {
   throw Error(ErrorCode::cannot_create, "run_directory: " + path.string() + " " + why);
@@ -60,7 +70,7 @@ bool is_blank(const fs::path& path) {
     const std::string name = entry->path().filename().string();
     std::error_code ignored;
     blank = blank && (name == ".lock" || (name.starts_with(".plasmid-") && name.ends_with(".tmp")) ||
-                      (name == "checkpoints" && fs::is_empty(entry->path(), ignored)));
+                      name == kTokenizer || (name == "checkpoints" && fs::is_empty(entry->path(), ignored)));
   }
   if (problem) occupied(path, "cannot be read: " + problem.message());
   return blank;
@@ -136,11 +146,13 @@ RunDirectory::RunDirectory(const v1::Job& resolved, std::optional<RunLock>& lock
   }
   try {
     fs::create_directory(path_ / "checkpoints");
+    keep_tokenizer(resolved.data(), path_ / kTokenizer);
     write_file_atomically(path_ / kJob, to_text(resolved));
     remove_exit(path_);
   } catch (const std::exception& failure) {
     fs::remove(path_ / "checkpoints", problem);  // only an empty one goes
     if (!had_lock) {
+      fs::remove(path_ / kTokenizer, problem);
       fs::remove(path_ / ".lock", problem);
       lock.reset();
     }

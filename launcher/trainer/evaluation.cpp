@@ -68,16 +68,6 @@ EvaluationRecord record_of(const LossSums& sums, Index step, Index tokens, doubl
           .seconds = seconds};
 }
 
-const char* symbol_of(const v1::Data& data) {
-  switch (data.tokenizer()) {
-    case v1::Data::BYTE:
-      return "byte";
-    case v1::Data::NUCLEOTIDE:
-      return "base";
-  }
-  return "token";
-}
-
 std::string describe(const EvaluationRecord& record, const v1::Data& data) {
   char text[160];
   std::snprintf(text, sizeof text, "held out: loss %.4f nats  %.4f bits/%s  over %s %ss in %.1f s",

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "attention/model/language_model.hpp"
+#include "launcher/job/data_fields.hpp"
 #include "launcher/job/job_file.hpp"
 #include "parallel/dp/gradients.hpp"
 #include "parallel/mesh/process_mesh.hpp"
@@ -44,8 +45,6 @@ class Evaluation {
 // As metrics.jsonl has it.
 EvaluationRecord record_of(const LossSums&, Index step, Index tokens, double seconds);
 
-// What a token of the job's data is called: "byte" or "base".
-const char* symbol_of(const v1::Data&);
 // "held out: loss 1.3512 nats  1.9494 bits/base  231583 bases in 3.2s"
 std::string describe(const EvaluationRecord&, const v1::Data&);
 

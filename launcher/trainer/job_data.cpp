@@ -1,6 +1,9 @@
 #include "launcher/trainer/job_data.hpp"
 
+#include <cstdio>
+
 #include "launcher/bootstrap/together.hpp"
+#include "launcher/job/data_fields.hpp"
 #include "runtime/base/error.hpp"
 #include "runtime/data/part_of_corpus.hpp"
 
@@ -10,7 +13,12 @@ namespace {
 CorpusOptions options_of(const v1::Data& data, const auto& files) {
   CorpusOptions options;
   options.files.assign(files.begin(), files.end());
-  options.tokenizer = data.tokenizer() == v1::Data::BYTE ? Tokenizer::byte : Tokenizer::nucleotide;
+  options.tokenizer = tokenizer_of(data);
+  options.tokenizer_file = data.tokenizer_file();
+  options.say = [](const std::string& line) {
+    std::printf("data: %s\n", line.c_str());
+    std::fflush(stdout);
+  };
   options.lower_case = data.lower_case() == v1::Data::MASK ? LowerCase::mask : LowerCase::fold;
   options.json_field = data.json_field();
   return options;

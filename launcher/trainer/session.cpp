@@ -129,6 +129,15 @@ class Session {
     return {static_cast<int>(mesh.dp()), static_cast<int>(mesh.cp()), static_cast<int>(mesh.tp())};
   }
 
+  std::string bytes_a_token() const {  // where they are not one
+    if (job_.fields.data().tokenizer() != v1::Data::BPE) return "";
+    Corpus& corpus = *corpora_.training;
+    char text[48];
+    std::snprintf(text, sizeof text, ", %.3f bytes each,",
+                  static_cast<double>(corpus.bytes(0, corpus.size())) / static_cast<double>(corpus.size()));
+    return text;
+  }
+
   std::string padding_share() const {  // of all windows of an epoch
     const Loader& loader = trainer_->loader();
     const double room =
@@ -152,7 +161,7 @@ class Session {
                  counted(shape.heads, "head") + ", " + human_count(static_cast<double>(trainer_->parameters())) +
                  " parameters");
     const Corpus& corpus = *corpora_.training;
-    report_->say("data: " + human_count(static_cast<double>(corpus.size())) + " tokens in " +
+    report_->say("data: " + human_count(static_cast<double>(corpus.size())) + " tokens" + bytes_a_token() + " in " +
                  counted(corpus.records(), "record") + ", " + counted(trainer_->loader().windows(), "window") + " of " +
                  std::to_string(job_.fields.data().sequence_length()) + ", " + padding_share() + "; " +
                  counted(train.steps(), "step") + " of " + counted(train.batch(), "window"));

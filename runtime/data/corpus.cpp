@@ -9,6 +9,10 @@
 #include "runtime/data/alphabet.hpp"
 #include "runtime/data/file_kind.hpp"
 #include "runtime/data/source.hpp"
+#ifdef PLASMID_BPE
+#include "runtime/data/bpe/encoder.hpp"
+#include "runtime/data/bpe/token_source.hpp"
+#endif
 
 namespace plasmid {
 namespace {
@@ -16,7 +20,9 @@ namespace {
 class FilesCorpus final : public Corpus {
  public:
   explicit FilesCorpus(const CorpusOptions& options)
-      : tokenizer_(options.tokenizer), alphabet_(make_alphabet(options.tokenizer, options.lower_case)) {
+      : tokenizer_(options.tokenizer),
+        alphabet_(make_alphabet(options.tokenizer, options.lower_case)),
+        vocabulary_(vocabulary_of(options.tokenizer, options.tokenizer_file)) {
     if (options.files.empty()) throw Error(ErrorCode::config, "data.files: names no file");
     if (options.tokenizer != Tokenizer::nucleotide && options.lower_case == LowerCase::mask)
       throw Error(ErrorCode::config, "data.lower_case: MASK needs data.tokenizer NUCLEOTIDE");
@@ -27,7 +33,7 @@ class FilesCorpus final : public Corpus {
   }
 
   Index size() const override { return begins_.back(); }
-  int vocabulary() const override { return tokenizer_ == Tokenizer::byte ? 256 : 5; }
+  int vocabulary() const override { return vocabulary_; }
   const std::vector<std::string>& warnings() const override { return warnings_; }
 
   Piece read(Index begin, Index end) override {
@@ -39,6 +45,14 @@ class FilesCorpus final : public Corpus {
       sources_[i]->read(from - begins_[i], to - begins_[i], piece);
     });
     return piece;
+  }
+
+  Index bytes(Index begin, Index end) override {
+    Index sum = 0;
+    for_each_source(begin, end, [&](std::size_t i, Index from, Index to) {
+      sum += sources_[i]->bytes(from - begins_[i], to - begins_[i]);
+    });
+    return sum;
   }
 
   std::vector<Index> record_begins(Index begin, Index end) const override {
@@ -60,6 +74,9 @@ class FilesCorpus final : public Corpus {
 
  private:
   std::unique_ptr<Source> open(const std::filesystem::path& path, const CorpusOptions& options) {
+#ifdef PLASMID_BPE
+    if (tokenizer_ == Tokenizer::bpe) return bpe::open_tokens(path, options, warnings_);
+#endif
     const FileKind kind = file_kind(path);
     const bool letters = tokenizer_ == Tokenizer::nucleotide;
     if (kind == FileKind::json_lines)
@@ -81,12 +98,22 @@ class FilesCorpus final : public Corpus {
 
   Tokenizer tokenizer_;
   Alphabet alphabet_;
+  int vocabulary_;
   std::vector<std::unique_ptr<Source>> sources_;
   std::vector<Index> begins_ = {0};  // first token of each file, then the total
   std::vector<std::string> warnings_;
 };
 
 }  // namespace
+
+int vocabulary_of(Tokenizer tokenizer, [[maybe_unused]] const std::filesystem::path& tokenizer_file) {
+  if (tokenizer != Tokenizer::bpe) return tokenizer == Tokenizer::byte ? 256 : 5;
+#ifdef PLASMID_BPE
+  return bpe::Encoder(tokenizer_file).vocabulary();
+#else
+  throw Error(ErrorCode::config, "data.tokenizer: BPE is not in this build (PLASMID_BPE)");
+#endif
+}
 
 std::unique_ptr<Corpus> open_corpus(const CorpusOptions& options) { return std::make_unique<FilesCorpus>(options); }
 

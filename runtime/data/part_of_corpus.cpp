@@ -27,6 +27,8 @@ class PartOfCorpus final : public Corpus {
     return whole_->read(part_.begin + begin, part_.begin + end);
   }
 
+  Index bytes(Index begin, Index end) override { return whole_->bytes(part_.begin + begin, part_.begin + end); }
+
   std::vector<Index> record_begins(Index begin, Index end) const override {
     end = std::min(end, size());
     std::vector<Index> found;

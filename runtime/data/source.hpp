@@ -16,6 +16,7 @@ class Source {
   virtual ~Source() = default;
   virtual Index size() const = 0;                                           // tokens, at least one
   virtual void read(Index begin, Index end, Corpus::Piece& append_to) = 0;  // tokens [begin, end)
+  virtual Index bytes(Index begin, Index end) { return end - begin; }       // of text that the tokens stand for
   virtual std::span<const Index> record_begins() const = 0;                 // ascending from 0
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/expect_error.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace plasmid {
 namespace {
@@ -36,6 +37,26 @@ TEST(DataFields, AFieldIsOfJsonLines) {
   check_data_fields(job("files: 'a.txt' held_out_files: 'b.jsonl' json_field: 'body'"));
   expect_refused("files: 'a.txt' json_field: 'body'", {"data.json_field: body has no effect"});
   expect_refused("files: 'a.jsonl' json_field: ''", {"data.json_field: empty"});
+}
+
+TEST(DataFields, OnlyBpeHasATokenizerFile) {
+  const std::string there = std::string(PLASMID_SOURCE_DIR) + "/tests/reference/bpe/gpt2.json";
+  check_data_fields(job("tokenizer: BPE tokenizer_file: '" + there + "'"));
+  expect_refused("tokenizer: BYTE tokenizer_file: '" + there + "'",
+                 {"data.tokenizer_file: has no effect: data.tokenizer is BYTE, not BPE"});
+  expect_refused("tokenizer: BPE", {"data.tokenizer_file: not given", "tokenizer.json"});
+  expect_error(ErrorCode::no_input, {"data.tokenizer_file: none.json: no such file"},
+               [] { check_data_fields(job("tokenizer: BPE tokenizer_file: 'none.json'")); });
+}
+
+TEST(DataFields, ATokenizerLiesBesideTheWeights) {
+  const TemporaryFolder folder;
+  JobFile file = job("tokenizer: BPE");
+  file.job.mutable_model()->set_from(folder.path().string());
+  expect_error(ErrorCode::config, {"data.tokenizer_file: not given", folder.path().string() + " holds none"},
+               [&] { check_data_fields(file); });
+  write_bytes(folder / "tokenizer.json", "{}");
+  EXPECT_EQ(tokenizer_file_of(file), (folder / "tokenizer.json").string());
 }
 
 }  // namespace

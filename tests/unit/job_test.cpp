@@ -84,7 +84,7 @@ TEST_F(JobTest, RequiredFieldsAreNamed) {
   EXPECT_EQ(refusal_of(JobFile{}), "run_directory: not given; name the folder that the run is written to");
   JobFile without = file();
   without.job.mutable_data()->clear_tokenizer();
-  EXPECT_EQ(refusal_of(without), "data.tokenizer: not given; BYTE or NUCLEOTIDE");
+  EXPECT_EQ(refusal_of(without), "data.tokenizer: not given; BYTE, NUCLEOTIDE or BPE");
   without = file();
   without.job.mutable_model()->clear_heads();
   EXPECT_EQ(refusal_of(without), "model.heads: not given; or a folder in model.from");
@@ -94,7 +94,7 @@ TEST_F(JobTest, RequiredFieldsAreNamed) {
   without = file();
   without.job.clear_train();
   EXPECT_EQ(refusal_of(without), "train.steps: not given; the number of optimiser steps");
-  EXPECT_EQ(refusal({"data.files="}), "data.files: not given; name at least one FASTA or text file");
+  EXPECT_EQ(refusal({"data.files="}), "data.files: not given; name at least one FASTA, JSON Lines or text file");
   EXPECT_EQ(refusal({"run_directory="}), "--set: run_directory: empty");
 }
 
