@@ -25,7 +25,9 @@ struct DecoderParts {
 // One family of models: a file that defines it and a line in family.cpp.
 struct FamilyDefinition {
   Family family;
-  std::string_view name;          // "gpt2": model_type in config.json
+  std::string_view name;      // "gpt2": model_type in config.json
+  std::string_view windowed;  // model_type of the same model with a window in every layer; empty: there is none
+  std::string_view windowed_architecture;
   bool tied_head;                 // the family's habit
   void (*complete)(ModelShape&);  // defaults and checks of its own, after the common ones
   DecoderParts (*build)(const ModelShape&, const std::shared_ptr<AttentionGroup>&);

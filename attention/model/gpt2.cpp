@@ -97,6 +97,8 @@ nlohmann::ordered_json write_gpt2(const ModelShape& shape) {
 extern const FamilyDefinition gpt2_family;
 const FamilyDefinition gpt2_family{.family = Family::gpt2,
                                    .name = "gpt2",
+                                   .windowed = "",
+                                   .windowed_architecture = "",
                                    .tied_head = true,
                                    .complete = complete_gpt2,
                                    .build = build_gpt2,

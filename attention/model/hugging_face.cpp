@@ -95,8 +95,9 @@ ModelShape read_shape(const fs::path& directory) {
   const std::string type = config.text("model_type", "");
   std::string known;
   for (const FamilyDefinition* family : families()) {
-    known += (known.empty() ? "" : " or ") + std::string(family->name);
-    if (family->name != type) continue;
+    for (const std::string_view name : {family->name, family->windowed})
+      if (!name.empty()) known += (known.empty() ? "" : " or ") + std::string(name);
+    if (family->name != type && (type.empty() || family->windowed != type)) continue;
     try {
       return complete(family->read(config));
     } catch (const Error& error) {
@@ -133,7 +134,9 @@ void load_weights(const fs::path& directory, WholeStore& store) {
 std::string write_config(const ModelShape& shape) {
   const FamilyDefinition& family = definition_of(shape.family);
   nlohmann::ordered_json config = family.write(shape);
-  config["model_type"] = family.name;
+  const bool windowed = shape.sees_a_window() && !family.windowed.empty();
+  if (windowed) config["architectures"] = {family.windowed_architecture};
+  config["model_type"] = windowed ? family.windowed : family.name;
   config["vocab_size"] = shape.vocabulary;
   config["tie_word_embeddings"] = shape.tied_head;
   config["torch_dtype"] = "float32";

@@ -19,7 +19,9 @@ struct ModelShape {
   float norm_epsilon = 1e-5f;
   double rope_base = 10000;
   double dropout = 0;  // while training: of attention weights and both branches of a block; gpt2: of the embedding too
+  Index window_left = 0;  // keys before itself that a query sees in every layer; 0: all
   Index head_dim() const { return width / heads; }
+  bool sees_a_window() const { return window_left > 0 && window_left < positions - 1; }  // the window hides something
 };
 
 // kv_heads = heads; mlp_width = 4 width (llama: 8/3 width, up to a multiple of 32). Throws Error{config} naming the
@@ -47,14 +49,16 @@ std::unique_ptr<LanguageModel> make_language_model(const ModelShape&, Communicat
                                                    const Pattern& pattern = Pattern::causal(),
                                                    Recompute recompute = Recompute::none);
 
-// A Hugging Face directory of either family: config.json, and model.safetensors or an index with shards. Parameter
-// names are Hugging Face's, so loading is by name, with or without the "transformer." or "model." in front; bf16
-// becomes f32. Throws Error{no_input | data} naming file and field or entry, and both shapes: what a configuration asks
-// for and is not computed here is refused, as are tensors missing, unknown, or of another shape.
+// A Hugging Face directory of either family (or of Mistral, a Llama with a window): config.json, and model.safetensors
+// or an index with shards. Parameter names are Hugging Face's, so loading is by name, with or without the
+// "transformer." or "model." in front; bf16 becomes f32. Throws Error{no_input | data} naming file and field or entry,
+// and both shapes: what a configuration asks for and is not computed here is refused, as are tensors missing, unknown,
+// or of another shape.
 ModelShape read_shape(const std::filesystem::path& directory);
 class WholeStore;
 void load_weights(const std::filesystem::path& directory, WholeStore&);
-// The config.json of a complete shape, as `transformers` reads it.
+// The config.json of a complete shape, as `transformers` reads it: a Llama that sees a window is its Mistral. It has no
+// GPT-2 with a window: that is written without, and read_shape gives a shape without.
 std::string write_config(const ModelShape&);
 
 }  // namespace plasmid

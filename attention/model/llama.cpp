@@ -76,11 +76,20 @@ double read_rope_base(const ConfigReader& config) {
   return base;
 }
 
+// Mistral's sliding_window counts the query's own key.
+Index read_window(const ConfigReader& config) {
+  if (config.text("model_type", "") != "mistral") config.require_absent("sliding_window");
+  config.require_absent("layer_types");
+  if (!config.contains("sliding_window")) return 0;
+  const Index keys = config.integer("sliding_window");
+  if (keys < 2) config.refuse("sliding_window", "= " + std::to_string(keys) + " is not supported: at least 2");
+  return keys - 1;
+}
+
 ModelShape read_llama(const ConfigReader& config) {
   config.require_one_of("hidden_act", "silu", {"silu", "swish"});
   config.require("attention_bias", false, false);
   config.require("mlp_bias", false, false);
-  config.require_absent("sliding_window");
   config.require_absent("quantization_config");
   if (config.number("partial_rotary_factor", 1) != 1)
     config.refuse("partial_rotary_factor", "other than 1 is not supported");
@@ -96,6 +105,7 @@ ModelShape read_llama(const ConfigReader& config) {
   shape.tied_head = config.boolean("tie_word_embeddings", false);
   shape.norm_epsilon = static_cast<float>(config.number("rms_norm_eps", 1e-6));
   shape.rope_base = read_rope_base(config);
+  shape.window_left = read_window(config);
   const Index head_dim = config.integer("head_dim", 0);
   if (head_dim != 0 && head_dim * shape.heads != shape.width)
     config.refuse("head_dim", "= " + std::to_string(head_dim) +
@@ -120,6 +130,7 @@ nlohmann::ordered_json write_llama(const ModelShape& shape) {
   config["attention_bias"] = false;
   config["mlp_bias"] = false;
   config["attention_dropout"] = shape.dropout;
+  if (shape.sees_a_window()) config["sliding_window"] = shape.window_left + 1;
   return config;
 }
 
@@ -128,6 +139,8 @@ nlohmann::ordered_json write_llama(const ModelShape& shape) {
 extern const FamilyDefinition llama_family;
 const FamilyDefinition llama_family{.family = Family::llama,
                                     .name = "llama",
+                                    .windowed = "mistral",
+                                    .windowed_architecture = "MistralForCausalLM",
                                     .tied_head = false,
                                     .complete = complete_llama,
                                     .build = build_llama,

@@ -124,6 +124,9 @@ ModelShape shape_of_directory(const JobFile& file) {
   agree_count("model.vocabulary", model.has_vocabulary(), model.vocabulary(), shape.vocabulary);
   agree("model.tied_head", model.has_tied_head(), model.tied_head() ? "true" : "false",
         shape.tied_head ? "true" : "false");
+  const v1::Attention& attention = file.job.attention();
+  agree_count("attention.window_left", shape.window_left > 0 && attention.has_window_left(), attention.window_left(),
+              shape.window_left);
   return shape;
 }
 
@@ -213,6 +216,9 @@ Job resolve(const JobFile& file, int ranks) {
   check_mesh(file, job.fields, ranks);
   check_batch(file, job.fields);
   job.shape = job.fields.model().has_from() ? shape_of_directory(file) : shape_of_fields(job.fields);
+  // A directory that tells of no window leaves it to the job.
+  if (job.shape.window_left == 0) job.shape.window_left = job.fields.attention().window_left();
+  job.fields.mutable_attention()->set_window_left(job.shape.window_left);
   job.shape.dropout = job.fields.model().dropout();
   check_shape(file, job.shape, job.fields.data());
   job.shape = complete(job.shape);

@@ -3,9 +3,11 @@
 #include <sstream>
 
 #include "launcher/bootstrap/together.hpp"
+#include "launcher/run/model_digest.hpp"
 #include "parallel/checkpoint/manifest.hpp"
 #include "parallel/checkpoint/writer.hpp"
 #include "runtime/base/error.hpp"
+#include "runtime/data/corpus_digest.hpp"
 #include "runtime/io/digest.hpp"
 
 namespace plasmid {
@@ -65,8 +67,14 @@ FieldValues fields_to_match(const Job& job) {
           {"train.seed", std::to_string(job.fields.train().seed())}};
 }
 
-FieldValues data_to_match(Index tokens, Index windows) {
-  return {{"data.files: tokens in all", std::to_string(tokens)}, {"data.files: windows", std::to_string(windows)}};
+FieldValues inputs_to_match(const Job& job, Corpus& corpus, Index windows) {
+  FieldValues values = {{"data.files: tokens in all", std::to_string(corpus.size())},
+                        {"data.files: windows", std::to_string(windows)},
+                        {"data.files: content", digest_of(corpus)}};
+  // A job that names no model goes on from the checkpoint's weights all the same.
+  const v1::Model& model = job.fields.model();
+  if (model.has_from()) values.emplace_back("model.from: content", model_digest(model.from()));
+  return values;
 }
 
 RunCheckpoints::RunCheckpoints(const Job& job, Communicator& ranks, bool continues)

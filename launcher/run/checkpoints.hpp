@@ -7,15 +7,18 @@
 #include "parallel/checkpoint/reader.hpp"
 #include "parallel/checkpoint/state.hpp"
 #include "parallel/comm/communicator.hpp"
+#include "runtime/data/corpus.hpp"
 
 namespace plasmid {
 
 using FieldValues = std::vector<std::pair<std::string, std::string>>;  // by path
 
-// What two parts of one run must have in common: the fields of the job, and what the job cannot tell of its
-// data. Everything else may change between them: rates, steps, mesh, micro-batches, recomputation.
+// What two parts of one run must have in common: the fields of the job, and what the job cannot tell of its data and of
+// the model that it started from. Everything else may change between them: rates, steps, mesh, micro-batches,
+// recomputation.
 FieldValues fields_to_match(const Job&);
-FieldValues data_to_match(Index tokens, Index windows);
+// Reads the corpus and model.from for their digests (corpus_digest.hpp, model_digest.hpp); errors as those.
+FieldValues inputs_to_match(const Job&, Corpus&, Index windows);
 
 // The checkpoints of one run, on all its ranks: the one that it goes on from, and those that it writes.
 class RunCheckpoints {

@@ -1,9 +1,10 @@
 #include "launcher/run/export.hpp"
 
 #include <algorithm>
-#include <functional>
+#include <charconv>
 #include <optional>
 
+#include "attention/model/language_model.hpp"
 #include "launcher/bootstrap/together.hpp"
 #include "launcher/run/export_target.hpp"
 #include "launcher/run/report.hpp"
@@ -69,13 +70,27 @@ struct ModelFile {
   InputFile content;
 };
 
+// Throws Error{config} where what was trained is not what `transformers` makes of config.json.
+void require_same_attention(const fs::path& checkpoint, const v1::CheckpointManifest& manifest) {
+  const auto trained = manifest.must_match().find("attention.window_left");
+  if (trained == manifest.must_match().end()) return;
+  const auto of = [](ModelShape shape) { return shape.sees_a_window() ? shape.window_left : 0; };
+  const ModelShape written = read_shape(checkpoint);
+  ModelShape ours = written;
+  std::from_chars(trained->second.data(), trained->second.data() + trained->second.size(), ours.window_left);
+  if (of(ours) != of(written))
+    throw Error(ErrorCode::config, "attention.window_left: " + trained->second + " in " + checkpoint.string() +
+                                       ", which the config.json of its family cannot tell to transformers");
+}
+
 std::vector<ModelFile> open_model(const fs::path& checkpoint) {
   std::vector<ModelFile> files;
   const v1::CheckpointManifest manifest = read_manifest(checkpoint);
+  require_same_attention(checkpoint, manifest);
   for (const v1::CheckpointFile& file : manifest.files())
     if (file.role() != v1::CheckpointFile::OPTIMIZER) files.push_back({file, InputFile(checkpoint / file.name())});
-  // config.json last: a directory without one is no model yet.
-  std::ranges::stable_sort(files, std::greater(), [](const ModelFile& file) { return file.about.role(); });
+  // A directory without a config.json is no model yet: it comes last.
+  std::ranges::stable_sort(files, {}, [](const ModelFile& file) { return file.about.name() == "config.json"; });
   return files;
 }
 

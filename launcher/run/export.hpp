@@ -25,7 +25,7 @@ std::vector<CheckpointLine> verify_checkpoints(const std::filesystem::path& run)
 // whose two are whole) into a Hugging Face directory that is not there yet or is empty; whole or not at all, and
 // compared with the manifest's digests on the way and on the disk. Returns the step. Throws Error{cannot_create} where
 // the directory holds something or cannot be made, Error{data} where the checkpoint is damaged, Error{no_input} where
-// it is not there.
+// it is not there, Error{config} naming a field that `transformers` has no word for.
 Index export_checkpoint(const std::filesystem::path& run, Index step, const std::filesystem::path& to);
 
 }  // namespace plasmid

@@ -34,7 +34,7 @@ class Session {
     mesh_.emplace(ranks_, degrees());
     together(ranks_, [&] {
       trainer_.emplace(job_, *mesh_, *corpora_.training, machine_bytes() / team_.ranks_here);
-      data_ = data_to_match(corpora_.training->size(), trainer_->loader().windows());
+      data_ = inputs_to_match(job_, *corpora_.training, trainer_->loader().windows());
       checkpoints_->require_match(data_);
       checkpoints_->step() > 0 ? checkpoints_->load(trainer_->state()) : trainer_->initialize();
     });

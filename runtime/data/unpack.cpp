@@ -19,6 +19,12 @@ struct GzipTraits {
   static void close(gzFile file) noexcept { ::gzclose(file); }
 };
 
+// zlib's words start with a file's name, here "<fd:20>: ".
+std::string without_descriptor(std::string text) {
+  const std::size_t end = text.find(">: ");
+  return text.starts_with("<fd:") && end != std::string::npos ? text.substr(end + 3) : text;
+}
+
 }  // namespace
 
 void visit_unpacked(const InputFile& packed, const VisitBytes& visit) {
@@ -39,7 +45,8 @@ void visit_unpacked(const InputFile& packed, const VisitBytes& visit) {
     if (got < 0 && status == Z_ERRNO) throw Error(ErrorCode::io, name + ": " + std::strerror(errno));
     if (got < 0 || status != Z_OK)
       throw Error(ErrorCode::data, name + ": " + (status == Z_BUF_ERROR ? "truncated gzip" : "damaged gzip") +
-                                       " after " + std::to_string(seen) + " unpacked bytes: " + text);
+                                       " after " + std::to_string(seen) +
+                                       " unpacked bytes: " + without_descriptor(text));
     if (got == 0) return;
     visit({chunk.data(), static_cast<std::size_t>(got)});
     seen += got;

@@ -2,6 +2,8 @@
 
 import ctypes
 import ctypes.util
+import gzip
+import json
 import resource
 import shutil
 import signal
@@ -117,6 +119,35 @@ class Resume(RunTest):
                     self.assertIn("step-3", result.stderr)
         self.assertEqual(self.checkpoints(), before)
         self.assertEqual(len(self.rows()), 3)
+
+    def test_the_same_amount_of_other_data_is_refused(self):
+        data = self.folder / "data.txt"
+        text = b"GATTACAT" * 3000
+        data.write_bytes(text)
+        self.train(self.job(), sets=[f"data.files={data}"])
+        data.write_bytes(text[:9999] + b"C" + text[10000:])
+        for ranks in RANKS:
+            result = self.train(self.job(steps=5, ranks=ranks), ranks, 78, [f"data.files={data}"])
+            self.assertIn("data.files: content: ", result.stderr)
+        # Packed, or cut into lines, they are the same.
+        lines = self.folder / "lines.fa.gz"
+        lines.write_bytes(gzip.compress(b">x\n" + b"\n".join(text[i:i + 60] for i in range(0, len(text), 60))))
+        self.train(self.job(steps=5), sets=[f"data.files={lines}"])
+
+    def test_another_model_to_start_from_is_refused(self):
+        self.train(self.job("first"))
+        self.train(self.job("second", 5))
+        model = self.folder / "model"
+        for source, code in (("first/checkpoints/step-3", 0), ("second/checkpoints/step-5", 78)):
+            shutil.rmtree(model, ignore_errors=True)
+            shutil.copytree(self.folder / source, model)
+            result = self.train(self.job(steps=5 if code else 2, model={"from": str(model)}), code=code)
+        self.assertIn("model.from: content: ", result.stderr)
+        shutil.rmtree(model)
+        moved = self.folder / "moved"
+        shutil.copytree(self.folder / "first/checkpoints/step-3", moved)
+        self.train(self.job(steps=3, model={"from": str(moved)}))
+        self.train(self.job(steps=4))
 
     def test_rates_and_passes_may_change(self):
         self.train(self.job())
@@ -266,6 +297,34 @@ class Command(RunTest):
         self.flip(run / "checkpoints/step-3/model.safetensors")
         self.assertIn("step 2", self.command("export", run, "--to", self.folder / "fourth")[0])
         self.assertFalse([path for path in self.folder.iterdir() if path.name.endswith(".partial")])
+
+    def test_a_window_of_attention_is_exported_where_transformers_has_it(self):
+        window = ["attention.window_left=5"]
+        for family in ("LLAMA", "GPT2"):
+            self.train(self.job(family, model={"family": Enum(family)}), sets=window)
+        out = self.folder / "out"
+        self.command("export", self.folder / "LLAMA", "--to", out)
+        config = json.loads((out / "config.json").read_text())
+        self.assertEqual((config["model_type"], config["architectures"], config["sliding_window"]),
+                         ("mistral", ["MistralForCausalLM"], 6))
+        result = plasmid.run(["checkpoint", "export", self.folder / "GPT2", "--to", self.folder / "none"])
+        self.assertEqual(result.returncode, 78, result.stderr)
+        self.assertIn("attention.window_left: 5 in ", result.stderr)
+        self.assertFalse((self.folder / "none").exists())
+        # What is exported goes on here with its window, and the job may not say another.
+        fields = {"run_directory": str(self.folder / "next"), "model": {"from": str(out)},
+                  "data": {"files": [str(PHAGE)], "tokenizer": Enum("NUCLEOTIDE"), "sequence_length": 200},
+                  "optimizer": {"learning_rate": 0}, "train": {"steps": 4, "batch": 2}}
+        path = self.folder / "next.textproto"
+        path.write_text(plasmid.job_text(fields))
+        self.assertIn("7 contradicts 5", self.train(path, code=78, sets=["attention.window_left=7"]).stderr)
+        self.train(path)
+        self.train(self.job("LLAMA", 4, model={"family": Enum("LLAMA")}), sets=window)
+        self.assertEqual(self.rows("next")[3]["loss"], self.rows("LLAMA")[3]["loss"])
+
+    def test_a_window_that_hides_nothing_is_none(self):
+        self.train(self.job(), sets=["attention.window_left=199"])
+        self.command("export", self.folder / "run", "--to", self.folder / "out")
 
     def test_export_into_what_is_there_and_empty(self):
         self.train(self.job())

@@ -255,5 +255,37 @@ TEST_F(HuggingFace, WritesWhatItReads) {
   }
 }
 
+TEST_F(HuggingFace, ALlamaThatSeesAWindowIsMistral) {
+  ModelShape shape{.family = Family::llama, .layers = 1, .width = 8, .heads = 2, .positions = 77, .vocabulary = 5};
+  const auto written = [&](Index window_left) {
+    shape.window_left = window_left;
+    const std::string text = write_config(complete(shape));
+    write_bytes(folder_ / "config.json", text);
+    EXPECT_EQ(read_shape(folder_.path()).window_left, window_left < 76 ? window_left : 0);
+    return json::parse(text);
+  };
+  // Of 77 positions the last sees 76 before itself.
+  for (const Index window : {1, 5, 75}) {
+    const json config = written(window);
+    EXPECT_EQ(config["model_type"], "mistral");
+    EXPECT_EQ(config["architectures"], json({"MistralForCausalLM"}));
+    EXPECT_EQ(config["sliding_window"], window + 1);  // transformers counts the query's own key
+  }
+  for (const Index window : {0, 76, 1000}) {
+    const json config = written(window);
+    EXPECT_EQ(config["model_type"], "llama");
+    EXPECT_FALSE(config.contains("sliding_window"));
+  }
+  json config = written(5);
+  config["sliding_window"] = nullptr;
+  write_bytes(folder_ / "config.json", config.dump());
+  EXPECT_EQ(read_shape(folder_.path()).window_left, 0);
+  for (const json& wrong : {json(1), json(0), json(-4), json("all")}) {
+    config["sliding_window"] = wrong;
+    write_bytes(folder_ / "config.json", config.dump());
+    expect_error(ErrorCode::data, {"config.json", "sliding_window"}, [&] { read_shape(folder_.path()); });
+  }
+}
+
 }  // namespace
 }  // namespace plasmid::test
