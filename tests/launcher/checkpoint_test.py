@@ -55,8 +55,9 @@ class Resume(RunTest):
         for (one, _, _), (other, _, _) in zip(self.losses("whole"), self.losses("parts"), strict=True):
             self.assertAlmostEqual(other, one, delta=OTHER_RANKS * one)
 
-    def test_shuffled_warmed_up_and_passed_in_parts(self):
-        options = {"optimizer": {"schedule": Enum("COSINE"), "warmup_steps": 2}, "checkpoint": {"every": 2}}
+    def test_shuffled_warmed_up_dropped_out_and_passed_in_parts(self):
+        options = {"optimizer": {"schedule": Enum("COSINE"), "warmup_steps": 2}, "checkpoint": {"every": 2},
+                   "model": {"dropout": 0.1}}
         self.train(self.job("whole", 6, **options))
         self.train(self.job("parts", 6, train={"max_seconds": 1e-9}, **options), code=75)
         self.assertEqual(self.checkpoints("parts"), ["step-1"])
