@@ -2,6 +2,7 @@
 
 #include "launcher/bootstrap/together.hpp"
 #include "launcher/bootstrap/world.hpp"
+#include "launcher/main/alone.hpp"
 #include "launcher/main/commands.hpp"
 #include "launcher/run/export.hpp"
 #include "runtime/base/error.hpp"
@@ -21,19 +22,6 @@ int print(const std::vector<CheckpointLine>& lines) {
     if (line.status != 0 && (status == 0 || line.status < status)) status = line.status;
   }
   return status;
-}
-
-// On one rank, should a launcher have started several; one line and a status for what goes wrong.
-template <class Body>
-int alone(Body&& body) {
-  if (launched_rank() != 0) return 0;
-  try {
-    return body();
-  } catch (const std::exception& failure) {
-    const Refusal refusal = describe(failure);
-    std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
-    return refusal.exit_status;
-  }
 }
 
 }  // namespace

@@ -7,6 +7,7 @@ namespace plasmid {
 // the process.
 void add_train(CLI::App&, int* argc, char*** argv, int& status);
 void add_eval(CLI::App&, int* argc, char*** argv, int& status);
+void add_data(CLI::App&, int& status);
 void add_checkpoint(CLI::App&, int& status);
 void add_doctor(CLI::App&, int* argc, char*** argv, int& status);
 

@@ -19,6 +19,7 @@ int parse_and_run(int argc, char** argv) {
   char** arguments = argv;
   plasmid::add_train(app, &forwarded, &arguments, status);
   plasmid::add_eval(app, &forwarded, &arguments, status);
+  plasmid::add_data(app, status);
   plasmid::add_checkpoint(app, status);
   plasmid::add_doctor(app, &forwarded, &arguments, status);
   const bool speaks = plasmid::launched_rank() == 0;

@@ -8,21 +8,21 @@
 #include "runtime/data/part_of_corpus.hpp"
 
 namespace plasmid {
-namespace {
 
-CorpusOptions options_of(const v1::Data& data, const auto& files) {
+CorpusOptions corpus_options(const v1::Data& data, std::vector<std::filesystem::path> files) {
   CorpusOptions options;
-  options.files.assign(files.begin(), files.end());
+  options.files = std::move(files);
   options.tokenizer = tokenizer_of(data);
   options.tokenizer_file = data.tokenizer_file();
-  options.say = [](const std::string& line) {
-    std::printf("data: %s\n", line.c_str());
-    std::fflush(stdout);
-  };
+  options.say = [](const std::string& line) { std::fprintf(stderr, "plasmid: %s\n", line.c_str()); };
   options.lower_case = data.lower_case() == v1::Data::MASK ? LowerCase::mask : LowerCase::fold;
   options.json_field = data.json_field();
   return options;
 }
+
+namespace {
+
+std::vector<std::filesystem::path> paths(const auto& files) { return {files.begin(), files.end()}; }
 
 void require_label(Corpus& corpus, const char* field) {
   const std::string at = std::string(field) + ": ";
@@ -37,9 +37,9 @@ void require_label(Corpus& corpus, const char* field) {
 
 JobData open_here(const v1::Data& fields, std::span<const std::string> instead) {
   JobData data;
-  data.training = open_corpus(options_of(fields, fields.files()));
+  data.training = open_corpus(corpus_options(fields, paths(fields.files())));
   if (fields.held_out_files_size() > 0) {
-    data.held_out = open_corpus(options_of(fields, fields.held_out_files()));
+    data.held_out = open_corpus(corpus_options(fields, paths(fields.held_out_files())));
   } else if (fields.held_out_fraction() > 0) {
     const Split split = split_line(data.training->size(), fields.held_out_fraction());
     const std::shared_ptr<Corpus> whole = std::move(data.training);
@@ -48,7 +48,7 @@ JobData open_here(const v1::Data& fields, std::span<const std::string> instead) 
   }
   const char* held_out = fields.held_out_files_size() > 0 ? "data.held_out_files" : "data.held_out_fraction";
   if (!instead.empty()) {
-    data.held_out = open_corpus(options_of(fields, instead));
+    data.held_out = open_corpus(corpus_options(fields, paths(instead)));
     held_out = "--files";
   }
   require_label(*data.training, "data.files");

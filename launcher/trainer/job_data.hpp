@@ -9,6 +9,9 @@
 
 namespace plasmid {
 
+// What the data fields of a job ask for of these files. Progress is told on standard error.
+CorpusOptions corpus_options(const v1::Data&, std::vector<std::filesystem::path> files);
+
 struct JobData {
   std::unique_ptr<Corpus> training;
   std::unique_ptr<Corpus> held_out;  // null: nothing is
