@@ -42,7 +42,8 @@ void add_checkpoint(CLI::App& app, int& status) {
       "Example: plasmid checkpoint list runs/lambda_phage")
       ->callback([=, &status] { status = alone([&] { return print(list_checkpoints(options->run)); }); });
   add("verify",
-      "Reads every file of every checkpoint and compares its digest; 65 when one is damaged.\n"
+      "Reads every file of every checkpoint and compares its digest.\n"
+      "Exit status: 65 when one is damaged, else 74 when one cannot be read, 78 when one is of a newer format.\n"
       "Example: plasmid checkpoint verify runs/lambda_phage")
       ->callback([=, &status] { status = alone([&] { return print(verify_checkpoints(options->run)); }); });
   CLI::App* exports = add("export",
