@@ -19,7 +19,9 @@ void add_eval(CLI::App& app, int* argc, char*** argv, int& status) {
       ->allow_extra_args(false);
   command->add_option("--files", options->files, "evaluate these files instead of the job's held-out data")
       ->type_name("FILE");
-  command->add_flag("!--no-markov", options->markov, "leave out the Markov models, which read the training data");
+  command->add_flag_callback(
+      "--no-markov", [options] { options->markov = false; },
+      "leave out the Markov models, which read the training data");
   command->add_flag("--json", options->json, "one JSON object instead of the table");
   command->callback([=, &status] {
     World world(argc, argv);
