@@ -31,7 +31,6 @@ class KeyValueRelay {
   void post(std::size_t hop);                  // the hop's transfers start
   KeysAndValues chunk(std::size_t hop) const;  // valid from the end of the hop before
   void wait() { in_flight_.wait(stream_); }
-  bool busy() const { return static_cast<bool>(in_flight_); }
 
  private:
   View buffer(std::size_t hop);
@@ -56,7 +55,6 @@ class GradientRelay {
   // After the computation of a hop: completes the transfers of the hop before, adds what came, sends the sums on.
   void pass_on(std::size_t hop);
   void finish();
-  bool busy() const { return passing_ || homing_; }
 
  private:
   Buffer take();

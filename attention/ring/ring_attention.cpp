@@ -71,7 +71,7 @@ void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, Cons
       const KeysAndValues chunk = chunks.chunk(hop);
       const AttentionDropout dropped = dropout_of(plan, plan.hops[hop], dropout);
       Attend call{q, chunk.k, chunk.v, mask, scale, {}, dropout ? &dropped : nullptr};
-      if (chunks.busy()) call.poll = [this] { ring_.poll(); };
+      call.poll = [this] { ring_.poll(); };
       const RunningSums::Part part = sums.part();
       kernel_.forward(call, part.out, part.lse, scratch);
       sums.merge();
@@ -97,7 +97,7 @@ void RingAttention::backward(const RingPlan& plan, ConstView q, ConstView k, Con
       const auto [dk_sum, dv_sum] = gradients.target(hop);
       const AttentionDropout dropped = dropout_of(plan, plan.hops[hop], dropout);
       Attend call{q, chunk.k, chunk.v, mask, scale, {}, dropout ? &dropped : nullptr};
-      if (chunks.busy() || gradients.busy()) call.poll = [this] { ring_.poll(); };
+      call.poll = [this] { ring_.poll(); };
       kernel_.backward(call, lse, delta.view(), dout, dq, dk_sum, dv_sum, scratch);
     }
     gradients.pass_on(hop);

@@ -14,13 +14,16 @@ namespace plasmid {
 struct World::Impl {
   MpiWorld mpi;
   Communicator& ranks() { return mpi.communicator(); }
+  Activity& activity() { return mpi.activity(); }
   [[noreturn]] void abort(int exit_status) noexcept { mpi.abort(exit_status); }
 };
 World::World(int* argc, char*** argv) : impl_(new Impl{{argc, argv}}) {}
 #else
 struct World::Impl {
   std::unique_ptr<Communicator> self = make_self_communicator();
+  Activity idle;
   Communicator& ranks() { return *self; }
+  Activity& activity() { return idle; }
   [[noreturn]] void abort(int exit_status) noexcept { std::_Exit(exit_status); }
 };
 World::World(int*, char***) : impl_(new Impl) {}
@@ -28,6 +31,7 @@ World::World(int*, char***) : impl_(new Impl) {}
 
 World::~World() = default;
 Communicator& World::ranks() { return impl_->ranks(); }
+Activity& World::activity() { return impl_->activity(); }
 void World::abort(int exit_status) noexcept { impl_->abort(exit_status); }
 
 int launched_rank() {

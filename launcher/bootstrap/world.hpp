@@ -1,6 +1,7 @@
 #pragma once
 #include <memory>
 
+#include "parallel/comm/activity.hpp"
 #include "parallel/comm/communicator.hpp"
 
 namespace plasmid {
@@ -15,6 +16,7 @@ class World {
   World& operator=(const World&) = delete;
 
   Communicator& ranks();
+  Activity& activity();                               // of this rank
   [[noreturn]] void abort(int exit_status) noexcept;  // ends the processes of all ranks
 
  private:

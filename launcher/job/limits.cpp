@@ -60,7 +60,8 @@ constexpr RealBound kRealBounds[] = {{"model.dropout", 0, 1, true},
                                      {"optimizer.epsilon", 0, kHuge, false, true},
                                      {"optimizer.weight_decay", 0, kHuge},
                                      {"optimizer.clip_norm", 0, kHuge},
-                                     {"train.max_seconds", 0, kHuge}};
+                                     {"train.max_seconds", 0, kHuge},
+                                     {"train.timeout_seconds", 0, kHuge}};
 
 std::string shortest(double value) {
   std::ostringstream text;
@@ -157,6 +158,10 @@ void check_bounds(const JobFile& file) {
     throw Error(ErrorCode::config, file.named("optimizer.final_learning_rate") + ": " +
                                        shortest(optimizer.final_learning_rate()) +
                                        " has no effect: optimizer.schedule is CONSTANT, not LINEAR or COSINE");
+  const double timeout = file.job.train().timeout_seconds();
+  if (timeout > 0 && timeout < 1)
+    throw Error(ErrorCode::config, file.named("train.timeout_seconds") + ": " + shortest(timeout) +
+                                       " is below 1: give more, or 0 for none");
   check_held_out(file);
 }
 

@@ -14,6 +14,11 @@ namespace fs = std::filesystem;
 
 fs::path record_of(const fs::path& run) { return run / "exit.json"; }
 
+std::string text_of(int code, const std::string& reason, bool retry) {
+  const nlohmann::ordered_json exit = {{"code", code}, {"reason", reason}, {"retry", retry}};
+  return exit.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
 }  // namespace
 
 bool has_exit(const fs::path& run) {
@@ -30,9 +35,11 @@ void remove_exit(const fs::path& run) {
 }
 
 void write_exit(const fs::path& run, int code, const std::string& reason, bool retry) {
-  const nlohmann::ordered_json exit = {{"code", code}, {"reason", reason}, {"retry", retry}};
-  write_file_atomically(record_of(run),
-                        exit.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
+  write_file_atomically(record_of(run), text_of(code, reason, retry));
+}
+
+bool write_first_exit(const fs::path& run, int code, const std::string& reason, bool retry) {
+  return create_file_atomically(record_of(run), text_of(code, reason, retry));
 }
 
 void record_refusal(const fs::path& run, int code, const std::string& reason) noexcept try {

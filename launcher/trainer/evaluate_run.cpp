@@ -13,6 +13,7 @@
 #include "launcher/trainer/job_data.hpp"
 #include "launcher/trainer/trainer.hpp"
 #include "launcher/trainer/yardstick.hpp"
+#include "launcher/watchdog/watchdog.hpp"
 #include "parallel/checkpoint/manifest.hpp"
 #include "parallel/checkpoint/reader.hpp"
 #include "runtime/base/check.hpp"
@@ -27,7 +28,10 @@ long long as_long(Index value) { return value; }  // for %lld
 
 class Evaluator {
  public:
-  Evaluator(World& world, const EvaluateOptions& options) : ranks_(world.ranks()), options_(options) {}
+  Evaluator(World& world, const EvaluateOptions& options)
+      : ranks_(world.ranks()), options_(options), watchdog_(world) {}
+
+  void leave_watch(const Refusal& refusal) { watchdog_.leave(refusal.exit_status); }
 
   int run() {
     together(ranks_, [&] { available_bytes_ = machine_bytes() / form_team(ranks_).ranks_here; });
@@ -37,6 +41,7 @@ class Evaluator {
     if (data.training) together(ranks_, [&] { require_same_data(*data.training); });
     Evaluation evaluation(job_.fields, *mesh_, *data.held_out);
     const LossSums sums = evaluate(evaluation);
+    watchdog_.leave();
     if (ranks_.rank() == 0) {
       const bool compares = options_.markov && data.training;
       tell(evaluation, sums, compares ? score_yardstick(data) : MarkovScore());
@@ -59,7 +64,10 @@ class Evaluator {
     for (int attempt = 1;; ++attempt) {
       const Index newest = newest_step();
       try {
-        together(ranks_, [&] { file_ = read_run(); });
+        together(ranks_, [&] {
+          file_ = read_run();
+          watchdog_.set_timeout(file_.job.train().timeout_seconds());
+        });
         find_weights();
         load_weights_of_checkpoint();
         return;
@@ -225,18 +233,21 @@ class Evaluator {
   std::unique_ptr<LanguageModel> model_;
   std::optional<WholeStore> store_;
   double seconds_ = 0;
+  Watchdog watchdog_;
 };
 
 }  // namespace
 
 int evaluate_run(World& world, const EvaluateOptions& options) {
+  std::optional<Evaluator> evaluator;
   try {
-    return Evaluator(world, options).run();
+    return evaluator.emplace(world, options).run();
   } catch (const Refusal& refusal) {
     if (!refusal.line.empty()) std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
     return refusal.exit_status;
   } catch (const std::exception& failure) {  // on this rank alone: the others wait for it
     const Refusal refusal = describe(failure);
+    if (evaluator) evaluator->leave_watch(refusal);
     std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
     if (world.ranks().size() > 1) world.abort(refusal.exit_status);
     return refusal.exit_status;

@@ -14,6 +14,7 @@
 #include "launcher/trainer/train_loop.hpp"
 #include "launcher/trainer/trainer.hpp"
 #include "launcher/trainer/yardstick.hpp"
+#include "launcher/watchdog/watchdog.hpp"
 #include "runtime/base/error.hpp"
 
 namespace plasmid {
@@ -25,10 +26,11 @@ std::string counted(Index count, const std::string& what) {
 
 class Session {
  public:
-  Session(World& world, const TrainOptions& options) : ranks_(world.ranks()), options_(options) {}
+  Session(World& world, const TrainOptions& options) : world_(world), ranks_(world.ranks()), options_(options) {}
 
   int run() {
     catch_stop_signals();  // also one that comes while data is read ends the run after a step, with a checkpoint
+    watchdog_.emplace(world_);
     if (!prepare()) return 0;
     corpora_ = open_data(ranks_, job_.fields.data());
     mesh_.emplace(ranks_, degrees());
@@ -48,7 +50,12 @@ class Session {
                              .first_step = checkpoints_->step() + 1,
                              .save = [this](Index step) { save(step); },
                              .evaluation = evaluation_ ? &*evaluation_ : nullptr,
+                             .begins = [this](Index step) { watchdog_->begin_step(step); },
                              .evaluates_first = lacks_evaluation()}));
+  }
+
+  void leave_watch(const Refusal& refusal) {  // before this rank ends the others
+    if (watchdog_) watchdog_->leave(refusal.exit_status);
   }
 
   // For exit.json when the run ends in an exception, by the rank that knows why; the first word is the cause.
@@ -56,7 +63,7 @@ class Session {
     if (!owns_ || refusal.line.empty()) return;
     try {
       if (report_) report_->note(refusal.line);
-      if (!has_exit(run_)) write_exit(run_, refusal.exit_status, refusal.line, false);
+      write_first_exit(run_, refusal.exit_status, refusal.line, false);
     } catch (const std::exception&) {
       // The disk that failed the run may refuse this too; the line on standard error stands.
     }
@@ -68,7 +75,10 @@ class Session {
   bool prepare() {  // false: nothing to do
     bool continues = false;
     JobFile file;
-    together(ranks_, [&] { file = read_job(options_.job, options_.overrides); });
+    together(ranks_, [&] {
+      file = read_job(options_.job, options_.overrides);
+      watchdog_->set_timeout(file.job.train().timeout_seconds());
+    });
     claim(file.job.run_directory());
     together(ranks_, [&] {
       job_ = resolve(file, ranks_.size());
@@ -108,7 +118,17 @@ class Session {
       lock_.emplace(run_);
       remove_exit(run_);
     });
-    owns_ = ranks_.agree_max(lock_.has_value());
+    own(ranks_.agree_max(lock_.has_value()));
+  }
+
+  void own(bool owns) {
+    owns_ = owns;
+    if (!owns) return;
+    watchdog_->set_record([run = run_, report = report_ ? &*report_ : nullptr](const Ending& ending) {
+      const bool first = write_first_exit(run, ending.exit_status, ending.reason, ending.retry);
+      if (report) report->note(ending.reason);
+      return first;
+    });
   }
 
   void open_directory() {
@@ -118,10 +138,11 @@ class Session {
       directory_.emplace(job_.fields, lock_);
       directory_->keep(rows);
     });
-    owns_ = true;
+    own(true);
     together(ranks_, [&] {
       if (speaks()) report_.emplace(*directory_, job_.fields, output_is_terminal());
     });
+    own(true);  // with a log, too
   }
 
   Degrees degrees() const {
@@ -170,6 +191,7 @@ class Session {
     report_->say("memory: at most " + human_bytes(trainer_->step_bytes()) + " a rank; run directory " +
                  directory_->path().string());
     if (!lock_->warning().empty()) report_->say(lock_->warning());
+    if (!watchdog_->warning().empty()) report_->say(watchdog_->warning());
     for (const std::string& line : checkpoints_->news()) report_->say(line);
     if (continues_)
       report_->say(checkpoints_->step() > 0 ? "going on from " + checkpoints_->path().string()
@@ -213,6 +235,7 @@ class Session {
       write_exit(run_, outcome.exit_status, outcome.reason, outcome.retry);
       outcome.exit_status == 0 ? report_->say(outcome.reason) : report_->note(outcome.reason);
     });
+    watchdog_->leave();
     if (speaks() && outcome.exit_status == 0 && evaluation_) compare();
     if (speaks() && outcome.exit_status != 0) std::fprintf(stderr, "plasmid: %s\n", outcome.reason.c_str());
     return outcome.exit_status;
@@ -238,6 +261,7 @@ class Session {
     outcome.retry = false;
   }
 
+  World& world_;
   Communicator& ranks_;
   const TrainOptions& options_;
   Job job_;
@@ -254,6 +278,7 @@ class Session {
   std::optional<RunLock> lock_;
   std::optional<RunDirectory> directory_;
   std::optional<Report> report_;
+  std::optional<Watchdog> watchdog_;
 };
 
 }  // namespace
@@ -269,6 +294,7 @@ int train(World& world, const TrainOptions& options) {
   } catch (const std::exception& failure) {  // on this rank alone: the others wait for it
     Refusal refusal = describe(failure);
     if (world.ranks().size() > 1) refusal.line = "rank " + std::to_string(world.ranks().rank()) + ": " + refusal.line;
+    session.leave_watch(refusal);
     session.record_failure(refusal);
     std::fprintf(stderr, "plasmid: %s\n", refusal.line.c_str());
     if (world.ranks().size() > 1) world.abort(refusal.exit_status);

@@ -81,6 +81,7 @@ Outcome run_steps(const TrainLoop& loop) {
   if (loop.evaluates_first) evaluate(loop, loop.first_step - 1);
   auto last_end = Clock::now();
   for (Index step = loop.first_step; step <= steps; ++step) {
+    loop.begins(step);
     const StepResult result = loop.trainer.step(step);
     if (!result.finite) return not_finite(result, step);
     const bool late = limit > 0 && seconds_between(start, Clock::now()) >= limit;

@@ -25,7 +25,8 @@ struct TrainLoop {
   Index first_step;                      // 1, or the one after a checkpoint's
   std::function<void(Index step)> save;  // collective; called every checkpoint.every steps but the last
   Evaluation* evaluation = nullptr;      // null: nothing is held out
-  bool evaluates_first = false;          // the checkpoint's own evaluation was due, and stopped before its end
+  std::function<void(Index step)> begins = [](Index) {};  // called as each step begins
+  bool evaluates_first = false;  // the checkpoint's own evaluation was due, and stopped before its end
 };
 
 // Whether the held-out data is evaluated after this step: every train.evaluate_every steps, and after the last.

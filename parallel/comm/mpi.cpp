@@ -51,10 +51,14 @@ class MpiCommunicator final : public Communicator {
   Pending exchange(std::span<const Transfer>, Stream&) override;
 
   std::uint64_t agree_max(std::uint64_t value) override {
-    check(MPI_Allreduce(MPI_IN_PLACE, &value, 1, MPI_UINT64_T, MPI_MAX, comm_), "agree_max");
+    complete("agree_max", [&](MPI_Request* request) {
+      return MPI_Iallreduce(MPI_IN_PLACE, &value, 1, MPI_UINT64_T, MPI_MAX, comm_, request);
+    });
     return value;
   }
-  void barrier() override { check(MPI_Barrier(comm_), "barrier"); }
+  void barrier() override {
+    complete("barrier", [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
+  }
   void poll() noexcept override { world_->poll(); }
   void abort() noexcept override { MPI_Abort(MPI_COMM_WORLD, static_cast<int>(ErrorCode::io)); }
 
@@ -63,7 +67,14 @@ class MpiCommunicator final : public Communicator {
   std::shared_ptr<Operation> start(const char* name) const {
     auto operation = std::make_shared<Operation>();
     operation->name = name;
+    operation->group = size_;
     return operation;
+  }
+  template <class Post>
+  void complete(const char* name, Post&& post) {  // the blocking ones
+    std::vector<MPI_Request> request(1, MPI_REQUEST_NULL);
+    check(post(request.data()), name);
+    check(world_->await(request, name, size_), name);
   }
   Pending track(std::shared_ptr<Operation> operation) { return world_->track(std::move(operation), world_); }
   MPI_Request* add(Operation& operation) const {
@@ -81,6 +92,7 @@ class MpiCommunicator final : public Communicator {
 
 std::unique_ptr<Communicator> MpiCommunicator::split(int color, int key) {
   MPI_Comm part = MPI_COMM_NULL;
+  const Activity::Wait wait(world_->activity, "split", size_);
   check(MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, key, &part), "split");
   if (part == MPI_COMM_NULL) return nullptr;
   return std::make_unique<MpiCommunicator>(world_, part, true);
@@ -235,6 +247,8 @@ MpiWorld::~MpiWorld() {
   communicator_.reset();
   MPI_Finalize();
 }
+
+Activity& MpiWorld::activity() { return state_->activity; }
 
 void MpiWorld::abort(int exit_code) noexcept {
   MPI_Abort(MPI_COMM_WORLD, exit_code);

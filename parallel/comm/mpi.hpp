@@ -2,6 +2,7 @@
 #include <functional>
 #include <memory>
 
+#include "parallel/comm/activity.hpp"
 #include "parallel/comm/communicator.hpp"
 
 namespace plasmid {
@@ -17,6 +18,7 @@ class MpiWorld {
   MpiWorld& operator=(const MpiWorld&) = delete;
 
   Communicator& communicator() { return *communicator_; }
+  Activity& activity();
   [[noreturn]] void abort(int exit_code) noexcept;  // ends every rank's process
 
   // MPI counts are int. Longer views go in parts or as derived types; a lower limit lets short views take that path.

@@ -1,5 +1,7 @@
 #include "parallel/comm/mpi_support.hpp"
 
+#include <cstdlib>
+
 #include "runtime/base/error.hpp"
 
 namespace plasmid {
@@ -77,8 +79,7 @@ struct OperationPending final : Pending::Impl {
     check(operation->error, operation->name);
     if (operation->done) return;
     world->outstanding.remove(operation);
-    const int code =
-        MPI_Waitall(static_cast<int>(operation->requests.size()), operation->requests.data(), MPI_STATUSES_IGNORE);
+    const int code = world->await(operation->requests, operation->name, operation->group);
     operation->done = true;
     check(code, operation->name);
   }
@@ -92,7 +93,20 @@ Pending MpiWorld::State::track(std::shared_ptr<mpi::Operation> operation, std::s
   return Pending(std::make_unique<mpi::OperationPending>(std::move(self), std::move(operation)));
 }
 
+int MpiWorld::State::await(std::vector<MPI_Request>& requests, const char* operation, int group) {
+  const Activity::Wait wait(activity, operation, group);
+  for (int done = 0;;) {
+    const int code = MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
+    if (done || code != MPI_SUCCESS) return code;
+    if (const int status = activity.end_asked()) {
+      MPI_Abort(MPI_COMM_WORLD, status);
+      std::_Exit(status);
+    }
+  }
+}
+
 void MpiWorld::State::poll() noexcept {
+  activity.tick();
   for (auto next = outstanding.begin(); next != outstanding.end();) {
     mpi::Operation& operation = **next;
     int done = 0;

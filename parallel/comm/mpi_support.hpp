@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "parallel/comm/activity.hpp"
 #include "parallel/comm/mpi.hpp"
 #include "runtime/base/unique_handle.hpp"
 
@@ -49,6 +50,7 @@ class Elements {
 
 struct Operation {  // requests that are awaited together
   const char* name = "";
+  int group = 1;  // ranks
   std::vector<MPI_Request> requests;
   int error = MPI_SUCCESS;  // of a poll; reported by the wait
   bool done = false;
@@ -59,9 +61,14 @@ struct Operation {  // requests that are awaited together
 struct MpiWorld::State {
   Index count_limit = INT_MAX;
   std::list<std::shared_ptr<mpi::Operation>> outstanding;
+  Activity activity;
 
   Pending track(std::shared_ptr<mpi::Operation>, std::shared_ptr<State> self);
   void poll() noexcept;
+  // Returns MPI's code once all are complete. It tests over and over rather than wait inside MPI, which for Open MPI
+  // and MPICH is the same work, so that a rank that is asked to end can call MPI_Abort, which its other threads may
+  // not.
+  int await(std::vector<MPI_Request>&, const char* operation, int group);
 };
 
 }  // namespace plasmid

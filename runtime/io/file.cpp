@@ -129,10 +129,39 @@ void AtomicFile::commit(FolderSync folder) {
   if (folder == FolderSync::now) sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
 }
 
+bool AtomicFile::commit_if_absent() {
+  if (::fsync(descriptor_.get()) != 0) fail(ErrorCode::io, path_, "syncing failed");
+  bool first = ::link(temporary_.c_str(), path_.c_str()) == 0;
+  if (!first && errno == EEXIST) {  // a network file system may have made the link and lost its answer
+    struct stat status {};
+    first = ::fstat(descriptor_.get(), &status) == 0 && status.st_nlink == 2;
+    errno = EEXIST;
+  }
+  // A file system without links: an atomic look comes before a rename.
+  const bool has_links = first || errno == EEXIST;
+  if (!has_links && errno != EPERM && errno != EOPNOTSUPP && errno != ENOSYS && errno != EMLINK)
+    fail(ErrorCode::io, path_, "linking failed");
+  if (!has_links) {
+    const Descriptor claimed(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (!claimed && errno != EEXIST) fail(ErrorCode::cannot_create, path_, "cannot be created");
+    if (!claimed) return false;
+    commit();
+    return true;
+  }
+  if (first) sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
+  return first;
+}
+
 void write_file_atomically(const std::filesystem::path& path, const std::string& content, FolderSync folder) {
   AtomicFile file(path);
   file.write(content);
   file.commit(folder);
+}
+
+bool create_file_atomically(const std::filesystem::path& path, const std::string& content) {
+  AtomicFile file(path);
+  file.write(content);
+  return file.commit_if_absent();
 }
 
 void sync_folder(const std::filesystem::path& folder) {

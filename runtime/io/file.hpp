@@ -62,6 +62,7 @@ class AtomicFile {
   void write(std::span<const std::byte>);
   void write(const std::string& text) { write(std::as_bytes(std::span(text))); }
   void commit(FolderSync = FolderSync::now);
+  bool commit_if_absent();  // false: another process was first, and its file stays
 
  private:
   std::filesystem::path path_, temporary_;
@@ -71,6 +72,9 @@ class AtomicFile {
 
 // Bytes of a small file, whole or not at all, in the same way.
 void write_file_atomically(const std::filesystem::path&, const std::string& content, FolderSync = FolderSync::now);
+
+// The same where nothing stands there yet; false: something does.
+bool create_file_atomically(const std::filesystem::path&, const std::string& content);
 
 // The names in a folder reach the disk. Throws Error{io}.
 void sync_folder(const std::filesystem::path&);

@@ -22,9 +22,9 @@ def environment():
             "OMPI_MCA_btl_vader_single_copy_mechanism": "none"}
 
 
-def command_line(arguments, ranks=None):
-    """ranks: None starts the program itself, a number starts it over the MPI launcher."""
-    launcher = [] if ranks is None else MPIEXEC + [str(ranks)]
+def command_line(arguments, ranks=None, extra=()):
+    """ranks: None starts the program itself, a number starts it over the MPI launcher, with `extra` flags."""
+    launcher = [] if ranks is None else MPIEXEC[:1] + list(extra) + MPIEXEC[1:] + [str(ranks)]
     return launcher + [str(PROGRAM)] + [str(argument) for argument in arguments]
 
 

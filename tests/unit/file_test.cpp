@@ -24,6 +24,14 @@ TEST(AtomicFile, ReplacesWhatStoodThere) {
   EXPECT_EQ(files_in(folder.path()), 1u);
 }
 
+TEST(AtomicFile, TheFirstOfSeveralStays) {
+  const TemporaryFolder folder;
+  EXPECT_TRUE(create_file_atomically(folder / "a", "first"));
+  EXPECT_FALSE(create_file_atomically(folder / "a", "second"));
+  EXPECT_EQ(read_bytes(folder / "a"), "first");
+  EXPECT_EQ(files_in(folder.path()), 1u);
+}
+
 TEST(AtomicFile, LeavesNothingWithoutCommit) {
   const TemporaryFolder folder;
   write_bytes(folder / "a", "old");
