@@ -246,8 +246,9 @@ std::optional<std::string> Watchdog::Impl::judge() {
   }
   if (timeout == 0) return std::nullopt;
   if (me == 0) return roll.stuck(now, timeout, patience());
-  // A rank that hears rank 0 leaves the judgement to it.
-  const bool misses = roll.present(0) && roll.state(me).waits && roll.silence(0, now) >= timeout + turn();
+  // A rank that hears rank 0 leaves the judgement to it. Where a link is cut both sides judge: rank 0, beside which the
+  // launcher often sits, comes first, so that its line is seen.
+  const bool misses = roll.present(0) && roll.state(me).waits && roll.silence(0, now) >= timeout + 1 + turn();
   return misses ? std::optional(roll.missed(0, now, timeout)) : std::nullopt;
 }
 
