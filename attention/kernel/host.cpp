@@ -11,6 +11,7 @@
 
 #include "attention/kernel/host_blocks.hpp"
 #include "runtime/base/check.hpp"
+#include "runtime/device/parallel_for.hpp"
 
 namespace plasmid {
 namespace {
@@ -212,9 +213,7 @@ class HostKernel final : public AttentionKernel {
     team.turns = turns.view().ptr<std::int32_t>(), team.key_tiles = ceil_div(call.extent.keys, kTileKeys);
     std::fill_n(team.turns, cut.turns, 0);
     float* scratch = memory.view().ptr<float>();
-#pragma omp parallel num_threads(static_cast <int>(cut.threads))
-    {
-      const int thread = omp_get_thread_num();
+    parallel_team(cut.threads, [&](Index thread, Index size) {
       Worker worker(team, thread == 0);
       // Taken in order, and a block waits for earlier ones only: whoever waits, the first of them runs.
       for (Index i; (i = team.next.fetch_add(1)) < static_cast<Index>(blocks_.size()) && !team.stop;) {
@@ -223,9 +222,8 @@ class HostKernel final : public AttentionKernel {
       }
       team.finished.fetch_add(1);
       // Transfers move while the others end their last blocks.
-      while (thread == 0 && poll && team.finished < omp_get_num_threads() && worker.proceed())
-        std::this_thread::yield();
-    }
+      while (thread == 0 && poll && team.finished < size && worker.proceed()) std::this_thread::yield();
+    });
     if (team.failure) std::rethrow_exception(team.failure);
   }
 

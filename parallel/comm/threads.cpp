@@ -262,4 +262,9 @@ double ThreadWorld::clock(int rank) const {
   return state_->clock[static_cast<std::size_t>(rank)];
 }
 
+int ThreadWorld::aborted_by() const {
+  const std::lock_guard lock(state_->mutex);
+  return state_->aborted_by;
+}
+
 }  // namespace plasmid

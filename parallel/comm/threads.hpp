@@ -24,6 +24,8 @@ class ThreadWorld {
   void advance_clock(int rank, double work);  // by that rank's thread
   double clock(int rank) const;
 
+  int aborted_by() const;  // the rank that was the first to give up; -1: none
+
   struct State;
 
  private:

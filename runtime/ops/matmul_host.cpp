@@ -2,6 +2,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "runtime/device/parallel_for.hpp"
@@ -43,8 +44,10 @@ void for_each_tile(Index n, Body&& body) {
     for (Index i = 0; i < n; ++i) body(i);
     return;
   }
-#pragma omp parallel for schedule(dynamic) num_threads(static_cast <int>(team))
-  for (Index i = 0; i < n; ++i) body(i);
+  std::atomic<Index> next{0};
+  parallel_team(team, [&](Index, Index) {
+    for (Index i; (i = next.fetch_add(1)) < n;) body(i);
+  });
 }
 
 // c = op(a) b + beta c, row-major; op(a) is [m, k].

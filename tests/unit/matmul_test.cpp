@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/device/parallel_for.hpp"
 #include "runtime/device/simd.hpp"
 #include "tests/support/padded.hpp"
 
@@ -198,8 +199,10 @@ TEST(Matmul, BitsInsideAParallelRegionAreThoseOutside) {
   Padded y({101, 90}), dw({90, 67});
   run(y, dw);
   std::vector<Padded> y_inside(2, Padded({101, 90})), dw_inside(2, Padded({90, 67}));
-#pragma omp parallel for num_threads(2) schedule(static, 1)
-  for (std::size_t i = 0; i < 2; ++i) run(y_inside[i], dw_inside[i]);
+  parallel_team(2, [&](Index thread, Index team) {
+    for (auto i = static_cast<std::size_t>(thread); i < 2; i += static_cast<std::size_t>(team))
+      run(y_inside[i], dw_inside[i]);
+  });
   for (std::size_t i = 0; i < 2; ++i) {
     test::expect_same_bits(y_inside[i], y, "product");
     test::expect_same_bits(dw_inside[i], dw, "weight gradient");
