@@ -14,7 +14,11 @@
 namespace plasmid::test {
 namespace {
 
-constexpr std::chrono::seconds kPatience{300};  // per test, sanitizers and a loaded machine included
+#if defined(__SANITIZE_THREAD__)
+constexpr std::chrono::seconds kPatience{1500};
+#else
+constexpr std::chrono::seconds kPatience{300};  // per test, the other sanitizers and a loaded machine included
+#endif
 
 #ifdef PLASMID_MPI
 // Under --mpi a test fails on all ranks together, so that they never part ways.
