@@ -80,7 +80,8 @@ void check_mesh(const JobFile& file, const v1::Job& job, int ranks) {
   if (product.overflows || product.value != ranks)
     refuse(file, "mesh",
            product.text + (product.overflows ? "" : " = " + std::to_string(product.value)) + ", but " +
-               std::to_string(ranks) + (ranks == 1 ? " rank was started" : " ranks were started"));
+               std::to_string(ranks) + (ranks == 1 ? " rank was started" : " ranks were started") +
+               (ranks == 1 && !product.overflows ? "; mpirun -n starts more" : ""));
 }
 
 void check_batch(const JobFile& file, const v1::Job& job) {

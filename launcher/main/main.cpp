@@ -29,8 +29,10 @@ int parse_and_run(int argc, char** argv) {
     if (speaks) app.exit(asked);
   } catch (const CLI::ParseError& mistake) {
     const auto chosen = app.get_subcommands();
+    const bool unknown = chosen.empty() && argc > 1 && argv[1][0] != '-';  // else "a subcommand is required"
+    const std::string what = unknown ? std::string("no command ") + argv[1] : mistake.what();
     if (speaks)
-      std::fprintf(stderr, "plasmid: %s; see plasmid %s--help\n", plasmid::one_line(mistake.what()).c_str(),
+      std::fprintf(stderr, "plasmid: %s; see plasmid %s--help\n", plasmid::one_line(what).c_str(),
                    chosen.empty() ? "" : (chosen.front()->get_name() + " ").c_str());
     return static_cast<int>(plasmid::ErrorCode::usage);
   }

@@ -32,7 +32,9 @@ void add_train(CLI::App& app, int* argc, char*** argv, int& status) {
                          "Example: mpirun -n 2 plasmid train cluster/jobs/lambda_phage.textproto --set train.steps=20");
   auto options = std::make_shared<TrainOptions>();
   command->add_option("JOB", options->job, "the job, as protobuf text or JSON (fields: proto/job.proto)")->required();
-  command->add_option("--set", options->overrides, "field=value: replaces one field of the job; may be repeated")
+  command
+      ->add_option("--set", options->overrides,
+                   "field=value: replaces one field of the job, a list by the one value; may be repeated")
       ->type_name("FIELD=VALUE")
       ->allow_extra_args(false);
   auto dry = std::make_shared<bool>(false);

@@ -81,7 +81,7 @@ void Trainer::check_memory(Index available_bytes) {
                                        human_bytes(cost.pass) + " for " + std::to_string(cost.tokens) +
                                        " tokens a pass = " + human_bytes(step_bytes_) + " a rank, but it has " +
                                        human_bytes(available_bytes) +
-                                       "; raise mesh.cp, or lower train.micro_batch or the model");
+                                       "; raise mesh.cp or train.recompute, or lower train.micro_batch or the model");
 }
 
 void Trainer::find_runs() {

@@ -51,6 +51,10 @@ class Usage(CommandTest):
             self.assertEqual(result.returncode, 0)
             self.assertIn("Example: mpirun -n 2 plasmid", result.stdout)
 
+    def test_a_command_that_is_not_there_is_named(self):
+        result = plasmid.run(["trian", "--sett"])
+        self.assertEqual((result.returncode, result.stderr), (64, "plasmid: no command trian; see plasmid --help\n"))
+
     def test_version(self):
         result = plasmid.run(["--version"])
         self.assertEqual(result.returncode, 0)

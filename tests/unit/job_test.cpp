@@ -130,10 +130,11 @@ TEST_F(JobTest, DropoutIsAShareThatCanBeDrawn) {
 
 TEST_F(JobTest, TheMeshMustMultiplyToTheRanks) {
   EXPECT_EQ(refusal({"mesh.dp=2", "mesh.cp=3"}, 4), "mesh: dp 2 x cp 3 x tp 1 = 6, but 4 ranks were started");
-  EXPECT_EQ(refusal({"mesh.cp=2"}, 1), "mesh: dp 1 x cp 2 x tp 1 = 2, but 1 rank was started");
+  EXPECT_EQ(refusal({"mesh.cp=2"}, 1), "mesh: dp 1 x cp 2 x tp 1 = 2, but 1 rank was started; mpirun -n starts more");
   EXPECT_EQ(refusal({}, 2), "mesh: dp 1 x cp 1 x tp 1 = 1, but 2 ranks were started");
   EXPECT_EQ(refusal({"mesh.dp=2147483647", "mesh.cp=2147483647"}, 1),
-            "mesh: dp 2147483647 x cp 2147483647 x tp 1 = 4611686014132420609, but 1 rank was started");
+            "mesh: dp 2147483647 x cp 2147483647 x tp 1 = 4611686014132420609, but 1 rank was started; "
+            "mpirun -n starts more");
 }
 
 TEST_F(JobTest, TheBatchMustDivideOverGroupsAndPasses) {
