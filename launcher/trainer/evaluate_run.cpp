@@ -193,7 +193,7 @@ class Evaluator {
   void tell(const Evaluation& evaluation, const LossSums& sums, const MarkovScore& markov) const {
     const v1::Data& data = job_.fields.data();
     const v1::Mesh& mesh = job_.fields.mesh();
-    const EvaluationRecord record = record_of(sums, manifest_.step(), manifest_.tokens(), seconds_);
+    const EvaluationRecord record = evaluation.record(sums, manifest_.step(), manifest_.tokens(), seconds_);
     PLASMID_CHECK(markov.nats.empty() || markov.labels == sums.tokens)
         << "Markov models scored " << markov.labels << " tokens, the network " << sums.tokens;
     std::vector<double> bits;  // by order

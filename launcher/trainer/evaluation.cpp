@@ -8,12 +8,24 @@
 #include "parallel/cp/partition.hpp"
 
 namespace plasmid {
+namespace {
+
+// Every token is a counted label but the first of each record and of the whole.
+Index bytes_of_labels(Corpus& corpus) {
+  Index bytes = corpus.bytes(1, corpus.size());
+  for (const Index begin : corpus.record_begins(1, corpus.size())) bytes -= corpus.bytes(begin, begin + 1);
+  return bytes;
+}
+
+}  // namespace
 
 Evaluation::Evaluation(const v1::Job& job, ProcessMesh& mesh, Corpus& held_out)
     : job_(job),
       mesh_(mesh),
       loader_(held_out,
-              {.length = job.data().sequence_length(), .order = Order::sequential, .pack = job.data().pack()}) {}
+              {.length = job.data().sequence_length(), .order = Order::sequential, .pack = job.data().pack()}) {
+  if (job.data().tokenizer() == v1::Data::BPE) label_bytes_ = bytes_of_labels(held_out);
+}
 
 std::optional<LossSums> Evaluation::run(const ForwardParts& parts, const std::function<bool()>& stops) {
   const Index groups = mesh_.degrees().dp, group = mesh_.coordinate(axes::dp), a_pass = job_.train().micro_batch();
@@ -58,20 +70,23 @@ void Evaluation::pass(const ForwardParts& parts, Range windows, LossSums& sums) 
   sums.tokens += counted;
 }
 
-EvaluationRecord record_of(const LossSums& sums, Index step, Index tokens, double seconds) {
-  const double loss = sums.loss / static_cast<double>(sums.tokens);
+EvaluationRecord Evaluation::record(const LossSums& sums, Index step, Index tokens, double seconds) const {
+  const double loss = sums.loss / static_cast<double>(sums.tokens), bits = sums.loss / std::numbers::ln2;
   return {.step = step,
           .tokens = tokens,
           .held_out_loss = loss,
           .held_out_bits = loss / std::numbers::ln2,
           .held_out_labels = sums.tokens,
-          .seconds = seconds};
+          .seconds = seconds,
+          .held_out_bits_per_byte = label_bytes_ > 0 ? bits / static_cast<double>(label_bytes_) : 0};
 }
 
 std::string describe(const EvaluationRecord& record, const v1::Data& data) {
-  char text[160];
-  std::snprintf(text, sizeof text, "held out: loss %.4f nats  %.4f bits/%s  over %s %ss in %.1f s",
-                record.held_out_loss, record.held_out_bits, symbol_of(data),
+  char text[200], per_byte[40] = "";
+  if (record.held_out_bits_per_byte > 0)
+    std::snprintf(per_byte, sizeof per_byte, "  %.4f bits/byte", record.held_out_bits_per_byte);
+  std::snprintf(text, sizeof text, "held out: loss %.4f nats  %.4f bits/%s%s  over %s %ss in %.1f s",
+                record.held_out_loss, record.held_out_bits, symbol_of(data), per_byte,
                 std::to_string(record.held_out_labels).c_str(), symbol_of(data), record.seconds);
   return text;
 }

@@ -34,18 +34,19 @@ class Evaluation {
   // nothing when any rank's `stops` (called between passes) said so.
   std::optional<LossSums> run(const ForwardParts&, const std::function<bool()>& stops);
 
+  // As metrics.jsonl has it.
+  EvaluationRecord record(const LossSums&, Index step, Index tokens, double seconds) const;
+
  private:
   void pass(const ForwardParts&, Range windows, LossSums&);
 
   const v1::Job& job_;
   ProcessMesh& mesh_;
   Loader loader_;
+  Index label_bytes_ = 0;  // of all counted labels, where tokens differ in length
 };
 
-// As metrics.jsonl has it.
-EvaluationRecord record_of(const LossSums&, Index step, Index tokens, double seconds);
-
-// "held out: loss 1.3512 nats  1.9494 bits/base  231583 bases in 3.2s"
+// "held out: loss 1.3512 nats  1.9494 bits/base  over 231583 bases in 3.2 s"
 std::string describe(const EvaluationRecord&, const v1::Data&);
 
 }  // namespace plasmid

@@ -59,8 +59,8 @@ bool evaluate(const TrainLoop& loop, Index step) {
   const auto sums = loop.evaluation->run(loop.trainer.forward_parts(), [] { return stop_signal() != Stop::none; });
   if (!sums || !loop.report) return sums.has_value();
   const v1::Job& job = loop.job;
-  const EvaluationRecord record = record_of(*sums, step, step * job.train().batch() * job.data().sequence_length(),
-                                            seconds_between(start, Clock::now()));
+  const EvaluationRecord record = loop.evaluation->record(
+      *sums, step, step * job.train().batch() * job.data().sequence_length(), seconds_between(start, Clock::now()));
   loop.report->evaluation(record, "step " + std::to_string(step) + "/" + std::to_string(job.train().steps()) + "  " +
                                       describe(record, job.data()));
   return true;

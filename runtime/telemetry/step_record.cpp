@@ -23,13 +23,14 @@ std::string to_json(const StepRecord& record) {
 }
 
 std::string to_json(const EvaluationRecord& record) {
-  return Object{{"step", record.step},
+  Object object{{"step", record.step},
                 {"tokens", record.tokens},
                 {"held_out_loss", record.held_out_loss},
                 {"held_out_bits", record.held_out_bits},
                 {"held_out_labels", record.held_out_labels},
-                {"seconds", record.seconds}}
-      .dump();
+                {"seconds", record.seconds}};
+  if (record.held_out_bits_per_byte > 0) object["held_out_bits_per_byte"] = record.held_out_bits_per_byte;
+  return object.dump();
 }
 
 Index resident_bytes() {

@@ -24,6 +24,8 @@ struct EvaluationRecord {
   double held_out_bits = 0;    // the same in bits
   Index held_out_labels = 0;   // that it is the mean of
   double seconds = 0;
+  // Where tokens differ in length (BPE): bits of all labels by the bytes that they stand for. 0: left out.
+  double held_out_bits_per_byte = 0;
 };
 
 // One line, fields in the order above; numbers in the shortest form that reads back equal, null where not finite.

@@ -90,6 +90,18 @@ class Training(DataTest):
         self.train(path)
         self.assertEqual((self.folder / "from/tokenizer.json").read_bytes(), tokenizer.read_bytes())
 
+    def test_held_out_bits_are_told_per_byte_too(self):
+        # A control character is a token of its own; each document's first token is no label.
+        texts = [f"\x01document {i} of some, of uneven length" + " and more" * (i % 7) for i in range(30)]
+        held_out = self.write("held_out.jsonl", "".join(json.dumps({"text": text}) + "\n" for text in texts))
+        data = {"files": [self.documents()], "held_out_files": [str(held_out)], "tokenizer": Enum("BPE"),
+                "tokenizer_file": str(TOKENIZERS / "gpt2.json"), "sequence_length": 64}
+        said = self.train(self.job(data=data)).stdout
+        row = [row for row in plasmid.metrics(self.folder / "run") if "held_out_loss" in row][-1]
+        label_bytes = row["held_out_bits"] * row["held_out_labels"] / row["held_out_bits_per_byte"]
+        self.assertAlmostEqual(label_bytes, sum(len(text) - 1 for text in texts), places=6)
+        self.assertIn(f"{row['held_out_bits_per_byte']:.4f} bits/byte", said)
+
     def test_what_a_tokenizer_asks_for_in_vain_is_named(self):
         content = json.loads((TOKENIZERS / "gpt2.json").read_text())
         content["normalizer"] = {"type": "Lowercase"}
