@@ -65,15 +65,17 @@ void require_folder_above(const fs::path& path) {
 bool is_blank(const fs::path& path) {
   std::error_code problem;
   fs::directory_iterator entry(path, problem);
-  bool blank = true;
+  bool blank = true, tokenizer = false, lock = false;
   for (; !problem && entry != fs::directory_iterator(); entry.increment(problem)) {
     const std::string name = entry->path().filename().string();
     std::error_code ignored;
+    lock = lock || name == ".lock";
+    tokenizer = tokenizer || name == kTokenizer;
     blank = blank && (name == ".lock" || (name.starts_with(".plasmid-") && name.ends_with(".tmp")) ||
                       name == kTokenizer || (name == "checkpoints" && fs::is_empty(entry->path(), ignored)));
   }
   if (problem) occupied(path, "cannot be read: " + problem.message());
-  return blank;
+  return blank && (lock || !tokenizer);  // a tokenizer alone is the user's
 }
 
 // Of one line: the step it tells, or nothing where it is torn.

@@ -4,8 +4,10 @@
 
 #include <cstdio>
 #include <limits>
+#include <optional>
 
 #include "launcher/bootstrap/team.hpp"
+#include "launcher/bootstrap/together.hpp"
 #include "launcher/job/limits.hpp"
 #include "launcher/run/checkpoints.hpp"
 #include "launcher/run/report.hpp"
@@ -47,7 +49,13 @@ std::string scientific(double value) {
 std::string starting_point(const Job& job) {
   if (!holds_run(job.fields)) return "the run directory holds no run";
   const auto self = make_self_communicator();
-  RunCheckpoints checkpoints(job, *self, true);
+  std::optional<RunCheckpoints> found;
+  try {
+    found.emplace(job, *self, true);
+  } catch (const Refusal& refusal) {  // this process is no rank that others wait for
+    throw Error(static_cast<ErrorCode>(refusal.exit_status), refusal.line);
+  }
+  const RunCheckpoints& checkpoints = *found;
   checkpoints.require_match(fields_to_match(job));
   for (const std::string& news : checkpoints.news()) comment(news);
   if (checkpoints.step() == 0) return "the run directory holds a run without a checkpoint: from the start";

@@ -11,6 +11,7 @@
 #include "launcher/bootstrap/together.hpp"
 #include "launcher/trainer/evaluation.hpp"
 #include "launcher/trainer/job_data.hpp"
+#include "launcher/trainer/same_inputs.hpp"
 #include "launcher/trainer/trainer.hpp"
 #include "launcher/trainer/yardstick.hpp"
 #include "launcher/watchdog/watchdog.hpp"
@@ -18,6 +19,9 @@
 #include "parallel/checkpoint/reader.hpp"
 #include "runtime/base/check.hpp"
 #include "runtime/base/error.hpp"
+#include "runtime/data/corpus_digest.hpp"
+#include "runtime/data/file_kind.hpp"
+#include "runtime/io/digest.hpp"
 
 namespace plasmid {
 namespace {
@@ -38,7 +42,12 @@ class Evaluator {
     take_weights();
     JobData data = open_data(ranks_, job_.fields.data(), options_.markov ? options_.files : std::vector<std::string>());
     if (!data.held_out) data.held_out = std::move(data.training);  // --files alone
-    if (data.training) together(ranks_, [&] { require_same_data(*data.training); });
+    FieldValues read = {{"checkpoint", checkpoint_.filename().string()}};
+    together(ranks_, [&] {
+      read.emplace_back("held-out data: content", digest_of(*data.held_out));
+      if (data.training) read.emplace_back("data.files: content", require_same_data(*data.training));
+    });
+    require_same_on_all_ranks(ranks_, read);
     Evaluation evaluation(job_.fields, *mesh_, *data.held_out);
     const LossSums sums = evaluate(evaluation);
     watchdog_.leave();
@@ -121,6 +130,10 @@ class Evaluator {
   void adapt_job() {
     v1::Job& job = file_.job;
     job.mutable_model()->set_from(checkpoint_.string());
+    // The run keeps the tokenizer that it began with.
+    if (const fs::path own = options_.run / "tokenizer.json";
+        job.data().tokenizer() == v1::Data::BPE && fs::exists(own))
+      job.mutable_data()->set_tokenizer_file(own.string());
     const bool names_mesh =
         std::ranges::any_of(options_.overrides, [](const std::string& text) { return text.starts_with("mesh."); });
     const v1::Mesh& of_run = job.mesh();
@@ -135,6 +148,12 @@ class Evaluator {
       data.mutable_files()->Assign(options_.files.begin(), options_.files.end());
       data.clear_held_out_files();
       data.clear_held_out_fraction();
+      // What tells how to read the training data for training.
+      data.clear_circular();
+      data.clear_reverse_complement();
+      if (std::ranges::none_of(options_.files,
+                               [](const std::string& name) { return file_kind(name) == FileKind::json_lines; }))
+        data.clear_json_field();
       file_.given_at["data.files"] = "--files";
     } else if (options_.files.empty() && job.data().held_out_files_size() == 0 &&
                !(job.data().held_out_fraction() > 0)) {
@@ -149,19 +168,36 @@ class Evaluator {
   }
 
   // Other data under the names of the run's would not be split where it was.
-  void require_same_data(const Corpus& training) const {
-    const auto trained = manifest_.must_match().find("data.files: tokens in all");
-    const std::string here = std::to_string(training.size());
-    if (trained != manifest_.must_match().end() && trained->second != here)
-      throw Error(ErrorCode::config, "data.files: " + here + " tokens to train on, but " + checkpoint_.string() +
-                                         " was trained on " + trained->second +
-                                         "; --files with --no-markov evaluates any data");
+  std::string require_same_data(Corpus& training) const {
+    const std::string advice = "; --files with --no-markov evaluates any data";
+    const std::string tokens = std::to_string(training.size()), digest = digest_of(training);
+    if (const std::string of_run = recorded("data.files: tokens in all"); !of_run.empty() && of_run != tokens)
+      throw Error(ErrorCode::config, "data.files: " + tokens + " tokens to train on, but " + checkpoint_.string() +
+                                         " was trained on " + of_run + advice);
+    if (const std::string of_run = recorded("data.files: content"); !of_run.empty() && of_run != digest)
+      throw Error(ErrorCode::config,
+                  "data.files: not the content that " + checkpoint_.string() + " was trained on" + advice);
+    return digest;
+  }
+
+  std::string recorded(const std::string& field) const {  // empty: this checkpoint does not tell it
+    const auto value = manifest_.must_match().find(field);
+    return value == manifest_.must_match().end() ? "" : value->second;
+  }
+
+  void require_same_tokenizer(const std::string& file) const {
+    const std::string of_run = recorded("data.tokenizer_file: digest");
+    if (!of_run.empty() && of_run != digest_of_file(file).xxh3_128)
+      throw Error(ErrorCode::config, "data.tokenizer_file: " + file + " is not the tokenizer that " +
+                                         checkpoint_.string() + " was trained with");
   }
 
   void load_weights_of_checkpoint() {
     together(ranks_, [&] {
       adapt_job();
       job_ = resolve(file_, ranks_.size());
+      const v1::Data& data = job_.fields.data();
+      if (data.tokenizer() == v1::Data::BPE) require_same_tokenizer(data.tokenizer_file());
     });
     const v1::Mesh& mesh = job_.fields.mesh();
     mesh_.emplace(ranks_,

@@ -11,11 +11,13 @@
 #include "launcher/run/exit_record.hpp"
 #include "launcher/run/report.hpp"
 #include "launcher/trainer/job_data.hpp"
+#include "launcher/trainer/same_inputs.hpp"
 #include "launcher/trainer/train_loop.hpp"
 #include "launcher/trainer/trainer.hpp"
 #include "launcher/trainer/yardstick.hpp"
 #include "launcher/watchdog/watchdog.hpp"
 #include "runtime/base/error.hpp"
+#include "runtime/data/corpus_digest.hpp"
 
 namespace plasmid {
 namespace {
@@ -34,12 +36,16 @@ class Session {
     if (!prepare()) return 0;
     corpora_ = open_data(ranks_, job_.fields.data());
     mesh_.emplace(ranks_, degrees());
+    FieldValues read;
     together(ranks_, [&] {
       trainer_.emplace(job_, *mesh_, *corpora_.training, machine_bytes() / team_.ranks_here);
       data_ = inputs_to_match(job_, *corpora_.training, trainer_->loader().windows());
       checkpoints_->require_match(data_);
-      checkpoints_->step() > 0 ? checkpoints_->load(trainer_->state()) : trainer_->initialize();
+      read = everything_read();
     });
+    require_same_on_all_ranks(ranks_, read);
+    together(ranks_,
+             [&] { checkpoints_->step() > 0 ? checkpoints_->load(trainer_->state()) : trainer_->initialize(); });
     open_directory();
     if (corpora_.held_out) evaluation_.emplace(job_.fields, *mesh_, *corpora_.held_out);
     summarise();
@@ -101,6 +107,13 @@ class Session {
     }
     together(ranks_, [&] { team_ = form_team(ranks_); });
     return true;
+  }
+
+  FieldValues everything_read() {
+    FieldValues values = fields_to_match(job_);
+    values.insert(values.end(), data_.begin(), data_.end());
+    if (corpora_.held_out) values.emplace_back("held-out data: content", digest_of(*corpora_.held_out));
+    return values;
   }
 
   // Whether the checkpoint that this run goes on from was due to be evaluated, and a signal came first.

@@ -78,7 +78,8 @@ Outcome run_steps(const TrainLoop& loop) {
               every = job.checkpoint().every();
   const double limit = job.train().max_seconds();
   const auto start = Clock::now();
-  if (loop.evaluates_first) evaluate(loop, loop.first_step - 1);
+  if (loop.evaluates_first && !evaluate(loop, loop.first_step - 1))
+    return stopped(share(loop.ranks, stop_signal(), 0).stop, loop.first_step - 1, steps);
   auto last_end = Clock::now();
   for (Index step = loop.first_step; step <= steps; ++step) {
     loop.begins(step);

@@ -1,6 +1,7 @@
 """Kinds of data through the built command: circles and strands over ranks, documents, tokenizers; `plasmid data`."""
 
 import json
+import subprocess
 import unittest
 
 import plasmid_command as plasmid
@@ -38,6 +39,29 @@ class Training(DataTest):
         self.close(self.losses("one"), self.losses("two"))
         self.close(self.losses("one"), self.losses("groups"))
         self.assertNotEqual(self.losses("one")[0], self.losses("plain")[0])
+
+    @unittest.skipUnless(plasmid.MPIEXEC, "a build without MPI")
+    def test_ranks_that_find_other_files_are_refused(self):
+        # Each rank starts in a folder of its own, whose files have the same names and lengths.
+        fields = {"data": {"files": ["t.txt"], "held_out_files": ["h.txt"], "tokenizer": Enum("BYTE"),
+                           "sequence_length": 32}, "run_directory": str(self.folder / "run"),
+                  "model": {"family": Enum("GPT2"), "layers": 1, "width": 16, "heads": 2}, "mesh": {"dp": 2},
+                  "optimizer": {"learning_rate": 1e-3}, "train": {"steps": 2, "batch": 2}}
+        job = self.write("job.textproto", plasmid.job_text(fields))
+        for different, named in (("t.txt", "data.files: content"), ("h.txt", "held-out data: content")):
+            line = list(plasmid.MPIEXEC)
+            for rank in ("0", "1"):
+                folder = self.folder / (different + rank)
+                folder.mkdir()
+                for name in ("t.txt", "h.txt"):
+                    (folder / name).write_text("some text of a file. " * 40 + (rank if name == different else "same"))
+                command = f"cd '{folder}' && exec '{plasmid.PROGRAM}' train '{job}'"
+                line += ["1", "sh", "-c", command] + ([":", plasmid.MPIEXEC[-1]] if rank == "0" else [])
+            result = subprocess.run(line, env=plasmid.environment(), capture_output=True, text=True, timeout=120)
+            self.assertEqual(result.returncode, 65, result.stderr)
+            self.assertEqual(plasmid.our_lines(result.stderr),
+                             [f"plasmid: {named}: differs between the ranks; each must find the same files"])
+            self.assertFalse((self.folder / "run").exists())
 
     def test_goes_on_along_the_same_windows(self):
         strands = {"circular": True, "reverse_complement": True}

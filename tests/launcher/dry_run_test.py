@@ -110,6 +110,12 @@ class DryRun(unittest.TestCase):
                 self.assertNotEqual(real.returncode, 0)
                 self.assertEqual((dry.returncode, dry.stderr), (real.returncode, real.stderr))
                 self.assertEqual(without_comments(dry.stdout), "")
+        weights = self.folder / "run/checkpoints/step-2/model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+        real, dry = (plasmid.run(["train", job, "--set", "train.steps=3", *flag]) for flag in ([], ["--dry-run"]))
+        self.assertEqual((dry.returncode, dry.stderr, real.returncode), (65, real.stderr, 65))
         result = plasmid.run(["train", job, "--dry-run", "--ranks", "3"])
         self.assertEqual((result.returncode, len(plasmid.our_lines(result.stderr))), (78, 1), result.stderr)
         self.assertIn("3 ranks", result.stderr)

@@ -203,6 +203,15 @@ class Refusals(EvaluationTest):
                     result = self.run_plasmid(arguments, ranks, code)
                     self.assertEqual(plasmid.our_lines(result.stderr), [f"plasmid: {line}"])
                     self.assertEqual(result.stdout, "")
+        other = self.folder / "other.fa"  # as long as the phage, with one base changed
+        lines = gzip.decompress(PHAGE.read_bytes()).decode().splitlines(keepends=True)
+        lines[1] = ("A" if lines[1][0] != "A" else "C") + lines[1][1:]
+        other.write_text("".join(lines))
+        for ranks in RANKS:
+            result = self.run_plasmid(["eval", run, "--files", PHAGE, "--set", f"data.files={other}"], ranks, 78)
+            self.assertEqual(plasmid.our_lines(result.stderr),
+                             [f"plasmid: data.files: not the content that {run}/checkpoints/step-5 was trained on; "
+                              "--files with --no-markov evaluates any data"])
         weights = run / "checkpoints/step-5/model.safetensors"
         content = bytearray(weights.read_bytes())
         content[-1] ^= 1

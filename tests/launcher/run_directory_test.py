@@ -289,6 +289,13 @@ class Rows(RunTest):
         self.train(self.job(steps=5))
         self.assertEqual(self.losses(), self.losses("whole"))
 
+    def test_a_tokenizer_that_stood_there_is_not_taken_for_a_leftover(self):
+        run = self.folder / "run"
+        run.mkdir()
+        (run / "tokenizer.json").write_text("the user's")
+        self.assertIn("is not empty and holds no run", self.train(self.job(), code=73).stderr)
+        self.assertEqual([path.name for path in run.iterdir()], ["tokenizer.json"])
+
     def test_a_start_ended_by_force_leaves_no_run(self):
         run = self.folder / "run"
         (run / "checkpoints").mkdir(parents=True)
