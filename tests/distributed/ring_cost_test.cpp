@@ -157,7 +157,8 @@ TEST(RingCost, BytesOnTheWireAreThoseOfTheFormulaAndLessWhenPruned) {
   EXPECT_EQ(sent({64, 0}, Layout::contiguous).first, formula * 7 / (8 * 7));
 }
 
-TEST(RingCost, KernelsPollWhileSomethingIsInFlight) {
+// Also where nothing is in flight: a poll tells a watchdog that this rank computes.
+TEST(RingCost, KernelsPollOnEveryHop) {
   const TokenLine line = line_of(4 * 16, Pattern::full(), 4, Layout::contiguous);
   run_ranks(4, [&](Communicator& inner) {
     test::CountingCommunicator ring(inner);
@@ -167,10 +168,10 @@ TEST(RingCost, KernelsPollWhileSomethingIsInFlight) {
     Shard shard(line, ring.rank());
     const RingPlan plan = attention.plan(shard.map);
     shard.forward(attention, plan);
-    EXPECT_EQ(ring.polls, 3);  // nothing comes any more during the last hop
-    EXPECT_EQ(without_poll, 1);
+    EXPECT_EQ(ring.polls, 4);
     shard.backward(attention, plan);
-    EXPECT_EQ(ring.polls, 3 + 4);  // but gradients still travel then
+    EXPECT_EQ(ring.polls, 4 + 4);
+    EXPECT_EQ(without_poll, 0);
   });
 }
 
