@@ -15,6 +15,8 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using nlohmann::json;
 
+constexpr int kDeepest = 32;  // what fills and prints recurses
+
 std::string place(const std::string& file, const std::string& content, std::size_t byte) {
   const std::string before = content.substr(0, byte ? byte - 1 : 0);
   const auto line = std::count(before.begin(), before.end(), '\n') + 1;
@@ -25,7 +27,9 @@ std::string place(const std::string& file, const std::string& content, std::size
 json parse(const std::string& content, const std::string& file_name) {
   std::vector<std::set<std::string>> open;  // keys of the objects that enclose the current place
   std::vector<std::string> path;
-  const auto refuse_twice = [&](int, json::parse_event_t event, json& parsed) {
+  const auto refuse = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (depth > kDeepest)
+      throw Error(ErrorCode::config, file_name + ": nested more than " + std::to_string(kDeepest) + " deep");
     if (event == json::parse_event_t::object_start) open.emplace_back(), path.emplace_back();
     if (event == json::parse_event_t::object_end) open.pop_back(), path.pop_back();
     if (event == json::parse_event_t::key) {
@@ -39,7 +43,7 @@ json parse(const std::string& content, const std::string& file_name) {
     return true;
   };
   try {
-    return json::parse(content, refuse_twice);
+    return json::parse(content, refuse);
   } catch (const json::parse_error& error) {
     const std::string text = error.what();
     const auto colon = text.rfind("syntax error");

@@ -181,7 +181,9 @@ class Jobs(BadInput):
                                   ("an open group", whole + "train {", ":"), ("NUL bytes", whole + "\0\0", ":"),
                                   ("nothing", "", "run_directory: not given"), ("JSON cut short", '{"train":', ":"),
                                   ("JSON with a field twice", '{"train":{"steps":1,"steps":2}}', "train.steps: given twice"),
-                                  ("deep JSON", '{"a":' * 100000, ":"), ("deep text", "model {" * 100000, ":"),
+                                  ("deep JSON", '{"a":' * 100000 + "1" + "}" * 100000, "nested more than 32 deep"),
+                                  ("a deep JSON list", '{"train":' + "[" * 1000000 + "]" * 1000000 + "}",
+                                   "nested more than 32 deep"), ("deep text", "model {" * 100000, ":"),
                                   ("a JSON list", '{"train":[1]}', "train")):
             path = self.job()
             path.write_text(text)

@@ -40,6 +40,15 @@ class BpeDefinition : public testing::Test {
   std::filesystem::path path = folder / "tokenizer.json";
 };
 
+TEST_F(BpeDefinition, RefusesWhatIsNestedTooDeep) {
+  std::string inner = "{\"type\": \"NFC\"}", around;
+  constexpr int kLevels = 200'000;
+  for (int i = 0; i < kLevels; ++i) around += "{\"type\": \"Sequence\", \"normalizers\": [";
+  for (int i = 0; i < kLevels; ++i) inner += "]}";
+  expect_error(ErrorCode::data, {path.string() + ": nested more than 32 deep"},
+               [&] { open("{\"model\": {}, \"normalizer\": " + around + inner + "}"); });
+}
+
 TEST_F(BpeDefinition, RefusesWhatItWouldReadDifferently) {
   const auto changed = [](const char* place, const json& value, const std::string& name = "gpt2") {
     json content = good(name);

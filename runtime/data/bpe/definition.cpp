@@ -14,6 +14,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr int kDeepest = 32;  // the reader recurses
+
 // ByteLevel's pattern, from the GPT-2 release.
 constexpr const char* kWords = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
@@ -220,7 +222,12 @@ Definition read_definition(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size());
   try {
-    return Reader(path.string()).read(json::parse(text.begin(), text.end()));
+    const auto shallow = [&](int depth, json::parse_event_t, json&) {
+      if (depth > kDeepest)
+        throw Error(ErrorCode::data, path.string() + ": nested more than " + std::to_string(kDeepest) + " deep");
+      return true;
+    };
+    return Reader(path.string()).read(json::parse(text.begin(), text.end(), shallow));
   } catch (const json::exception& problem) {
     const std::string what = problem.what();
     throw Error(ErrorCode::data, path.string() + ": is no tokenizer.json: " + what.substr(0, 160));
