@@ -41,6 +41,26 @@ void check_tokenizer_file(const JobFile& file) {
   if (data.tokenizer() == v1::Data::BPE) tokenizer_file_of(file);
 }
 
+void check_bpe_files(const JobFile& file) {
+  const v1::Data& data = file.job.data();
+  if (data.tokenizer() != v1::Data::BPE) return;
+  const auto refuse_fasta = [&](const char* field, const auto& names) {
+    for (const std::string& name : names)
+      if (file_kind(name) == FileKind::fasta)
+        throw Error(ErrorCode::config, file.named(field) + ": " + name +
+                                           " is FASTA, which data.tokenizer BPE does not read; use NUCLEOTIDE or BYTE");
+  };
+  refuse_fasta("data.files", data.files());
+  refuse_fasta("data.held_out_files", data.held_out_files());
+}
+
+void check_lower_case(const JobFile& file) {
+  const v1::Data& data = file.job.data();
+  if (data.lower_case() == v1::Data::MASK && data.tokenizer() != v1::Data::NUCLEOTIDE)
+    throw Error(ErrorCode::config, file.named("data.lower_case") + ": MASK needs data.tokenizer NUCLEOTIDE, not " +
+                                       v1::Data::Tokenizer_Name(data.tokenizer()));
+}
+
 }  // namespace
 
 Tokenizer tokenizer_of(const v1::Data& data) {
@@ -86,6 +106,8 @@ void check_data_fields(const JobFile& file) {
   check_circular(file);
   check_json_field(file);
   check_tokenizer_file(file);
+  check_bpe_files(file);
+  check_lower_case(file);
   if (data.reverse_complement() && data.tokenizer() != v1::Data::NUCLEOTIDE)
     throw Error(ErrorCode::config, file.named("data.reverse_complement") + ": needs data.tokenizer NUCLEOTIDE, not " +
                                        v1::Data::Tokenizer_Name(data.tokenizer()));

@@ -30,6 +30,21 @@ TEST(DataFields, OnlyNucleotidesHaveAComplement) {
                  {"data.reverse_complement: ", "NUCLEOTIDE, not BYTE"});
 }
 
+TEST(DataFields, OnlyNucleotidesAreMasked) {
+  check_data_fields(job("files: 'a.fa' tokenizer: NUCLEOTIDE lower_case: MASK"));
+  check_data_fields(job("files: 'a.txt' tokenizer: BYTE lower_case: FOLD"));
+  expect_refused("files: 'a.fa' tokenizer: BYTE lower_case: MASK",
+                 {"j:1:38: data.lower_case: MASK needs data.tokenizer NUCLEOTIDE, not BYTE"});
+}
+
+TEST(DataFields, BpeReadsNoFasta) {
+  const std::string bpe =
+      "tokenizer: BPE tokenizer_file: '" + std::string(PLASMID_SOURCE_DIR) + "/tests/reference/bpe/gpt2.json' ";
+  check_data_fields(job(bpe + "files: 'a.txt' held_out_files: 'b.jsonl'"));
+  expect_refused(bpe + "files: 'a.txt' files: 'b.fa.gz'", {"data.files: b.fa.gz is FASTA", "BPE"});
+  expect_refused(bpe + "files: 'a.txt' held_out_files: 'b.fna'", {"data.held_out_files: b.fna is FASTA", "BPE"});
+}
+
 TEST(DataFields, AFieldIsOfJsonLines) {
   check_data_fields(job("files: 'a.txt'"));
   check_data_fields(job("files: 'a.txt' json_field: 'text'"));
