@@ -49,7 +49,7 @@ void visit_all(Bytes& bytes, const VisitBytes& visit) {
   }
 }
 
-std::unique_ptr<Bytes> open_without_visit(InputFile file, Packing packing, const std::filesystem::path& cache) {
+std::unique_ptr<Bytes> open_without_visit(InputFile file, Packing packing, const Cache& cache) {
   if (packing != Packing::none) return unpacked_bytes(file, cache);
   const Index size = file.size();
   return raw_bytes(std::move(file), size);
@@ -61,9 +61,12 @@ std::unique_ptr<Bytes> raw_bytes(InputFile file, Index size) {
   return std::make_unique<RawBytes>(std::move(file), size);
 }
 
-std::unique_ptr<Bytes> open_bytes(const std::filesystem::path& path, const std::filesystem::path& cache,
-                                  const VisitBytes& visit) {
-  InputFile file(path);
+std::unique_ptr<Bytes> open_bytes(const std::filesystem::path& path, const Cache& cache, const VisitBytes& visit) {
+  return open_bytes(InputFile(path), cache, visit);
+}
+
+std::unique_ptr<Bytes> open_bytes(InputFile file, const Cache& cache, const VisitBytes& visit) {
+  const std::filesystem::path path = file.path();
   const Packing packing = packing_of(file);
   if (packing == Packing::none && path.extension() == ".gz")
     throw Error(ErrorCode::data, path.string() + (file.size() == 0 ? ": is empty" : ": is named .gz but is not gzip"));

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "runtime/base/index.hpp"
+#include "runtime/data/cache.hpp"
 #include "runtime/io/file.hpp"
 
 namespace plasmid {
@@ -24,8 +25,8 @@ using VisitBytes = std::function<void(std::span<const char>)>;
 // htslib), unpacked once into a file of the folder `cache` (see unpack.hpp). `visit`, where given, sees all bytes once,
 // in order. Throws Error{no_input}, Error{data} for a name in .gz whose bytes are not gzip and for a truncated or
 // damaged file.
-std::unique_ptr<Bytes> open_bytes(const std::filesystem::path&, const std::filesystem::path& cache,
-                                  const VisitBytes& visit = {});
+std::unique_ptr<Bytes> open_bytes(const std::filesystem::path&, const Cache& cache, const VisitBytes& visit = {});
+std::unique_ptr<Bytes> open_bytes(InputFile, const Cache& cache, const VisitBytes& visit = {});
 
 // The first `size` bytes of an open file, as they are.
 std::unique_ptr<Bytes> raw_bytes(InputFile, Index size);

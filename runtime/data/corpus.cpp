@@ -74,15 +74,16 @@ class FilesCorpus final : public Corpus {
 
  private:
   std::unique_ptr<Source> open(const std::filesystem::path& path, const CorpusOptions& options) {
+    const Cache cache(options.cache, options.say);
 #ifdef PLASMID_BPE
-    if (tokenizer_ == Tokenizer::bpe) return bpe::open_tokens(path, options, warnings_);
+    if (tokenizer_ == Tokenizer::bpe) return bpe::open_tokens(path, cache, options, warnings_);
 #endif
     const FileKind kind = file_kind(path);
     const bool letters = tokenizer_ == Tokenizer::nucleotide;
     if (kind == FileKind::json_lines)
-      return open_json_lines(path, options.cache, options.json_field, letters ? &alphabet_ : nullptr, warnings_);
-    if (kind == FileKind::text && !letters) return open_text(path, options.cache);
-    return open_sequence(path, options.cache, alphabet_, warnings_);
+      return open_json_lines(path, cache, options.json_field, letters ? &alphabet_ : nullptr, warnings_);
+    if (kind == FileKind::text && !letters) return open_text(path, cache);
+    return open_sequence(path, cache, alphabet_, warnings_);
   }
 
   // Calls visit(source, from, to) for the parts of [begin, end) that each file holds.

@@ -178,13 +178,11 @@ void require_text(const InputFile& file) {
 
 }  // namespace
 
-Documents json_documents(const std::filesystem::path& path, const std::filesystem::path& cache,
-                         const std::string& field, const Alphabet* letters) {
-  InputFile file(path);
+Documents json_documents(const InputFile& file, const Cache& cache, const std::string& field, const Alphabet* letters) {
   require_text(file);
   const std::string variant = (letters ? "letters of " : "text of ") + quote(field);
   KeptFile kept = keep(file, cache, variant, ".documents", [&](KeptWriter& to) {
-    JsonLinesReader reader(path.string(), field, letters, to);
+    JsonLinesReader reader(file.path().string(), field, letters, to);
     visit_unpacked(file, [&](std::span<const char> part) { reader.scan(part); });
     reader.finish();
   });

@@ -20,7 +20,6 @@ struct Documents {
 // of the folder `cache`. Blank lines are passed over; an empty string is left out and named in `warnings`. With
 // `letters`, a document is a sequence: blanks and line ends in it are left out, all else must be a letter. Memory: the
 // longest line, a few times. Throws Error{no_input}, Error{data} naming file, line and what is wrong there.
-Documents json_documents(const std::filesystem::path&, const std::filesystem::path& cache, const std::string& field,
-                         const Alphabet* letters);
+Documents json_documents(const InputFile&, const Cache& cache, const std::string& field, const Alphabet* letters);
 
 }  // namespace plasmid

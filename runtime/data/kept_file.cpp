@@ -5,10 +5,12 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+#include <thread>
 #include <utility>
 
 #include "runtime/base/error.hpp"
@@ -75,11 +77,59 @@ std::optional<KeptFile> open_kept(const fs::path& path, const std::string& origi
   return KeptFile{std::move(file), std::move(sections)};
 }
 
-// Held while one process makes a file; a file system without locks costs double work, nothing else.
-Descriptor lock_folder(const fs::path& folder) {
-  Descriptor lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  while (lock && ::flock(lock.get(), LOCK_EX) != 0 && errno == EINTR) continue;
-  return lock;
+// Held while one process makes one kept file; it has a file of its own, gone with it. A file system without locks costs
+// double work, nothing else.
+class MakerLock {
+ public:
+  MakerLock(const fs::path& kept, const InputFile& source, const Cache& cache) : path_(kept.string() + ".lock") {
+    do {
+      lock_.reset(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
+      held_ = lock_ && wait(source, cache);
+    } while (held_ && !is_there());
+  }
+  ~MakerLock() {
+    if (held_) ::unlink(path_.c_str());
+  }
+  MakerLock(const MakerLock&) = delete;
+  MakerLock& operator=(const MakerLock&) = delete;
+  bool held() const { return held_; }
+
+ private:
+  // While it waits it reads, which tells a watchdog that this process is not stuck.
+  bool wait(const InputFile& source, const Cache& cache) {
+    while (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EINTR) continue;
+      if (errno != EWOULDBLOCK) return false;
+      if (!std::exchange(said_, true) && cache.say)
+        cache.say("waiting for another process that reads " + source.path().string());
+      std::byte byte{};
+      source.read_at(0, std::span(&byte, 1));
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+    return true;
+  }
+
+  // The one who held it before has removed its name.
+  bool is_there() const {
+    struct stat held {
+    }, named{};
+    return ::fstat(lock_.get(), &held) == 0 && ::stat(path_.c_str(), &named) == 0 && held.st_dev == named.st_dev &&
+           held.st_ino == named.st_ino;
+  }
+
+  std::string path_;
+  Descriptor lock_;
+  bool held_ = false, said_ = false;
+};
+
+// Of the lock's holder: who else wrote this file is dead.
+void remove_leftovers(const fs::path& kept) {
+  const std::string prefix = AtomicFile::temporary_prefix(kept);
+  std::error_code ignored;
+  for (fs::directory_iterator entry(kept.parent_path(), ignored), end; entry != end; entry.increment(ignored)) {
+    const std::string name = entry->path().filename().string();
+    if (name.starts_with(prefix) && name.ends_with(".tmp")) ::unlink(entry->path().c_str());
+  }
 }
 
 }  // namespace
@@ -106,19 +156,20 @@ std::vector<Index> KeptWriter::finish() {
   return sizes_;
 }
 
-KeptFile keep(const InputFile& source, const fs::path& cache, const std::string& variant, const char* suffix,
+KeptFile keep(const InputFile& source, const Cache& cache, const std::string& variant, const char* suffix,
               const std::function<void(KeptWriter&)>& make) {
   const std::string origin = origin_of(source, variant);
-  const fs::path folder = cache.empty() ? default_cache() : cache;
+  const fs::path folder = cache.folder.empty() ? default_cache() : cache.folder;
   std::error_code failure;
   fs::create_directories(folder, failure);
   if (failure) throw Error(ErrorCode::cannot_create, folder.string() + ": cannot be created: " + failure.message());
 
   const fs::path path = place_of(folder, source, variant, suffix);
   if (auto kept = open_kept(path, origin)) return std::move(*kept);
-  const Descriptor lock = lock_folder(folder);
+  const MakerLock lock(path, source, cache);
   if (auto kept = open_kept(path, origin)) return std::move(*kept);
 
+  if (lock.held()) remove_leftovers(path);
   AtomicFile file(path);
   KeptWriter writer(file);
   make(writer);
@@ -139,7 +190,12 @@ fs::path default_cache() {
   if (const char* named = std::getenv("XDG_CACHE_HOME"); named && *named == '/') return fs::path(named) / "plasmid";
   if (const char* home = std::getenv("HOME"); home && *home == '/') return fs::path(home) / ".cache/plasmid";
   // Anybody may have made a folder of this name there.
-  const fs::path folder = fs::temp_directory_path() / ("plasmid-" + std::to_string(::getuid()));
+  std::error_code failure;
+  const fs::path temporary = fs::temp_directory_path(failure);
+  if (failure)
+    throw Error(ErrorCode::cannot_create,
+                "no folder for the cache: no HOME or XDG_CACHE_HOME, and TMPDIR is no folder");
+  const fs::path folder = temporary / ("plasmid-" + std::to_string(::getuid()));
   ::mkdir(folder.c_str(), 0700);
   struct stat status {};
   if (::lstat(folder.c_str(), &status) != 0 || !S_ISDIR(status.st_mode) || status.st_uid != ::getuid())

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/base/index.hpp"
+#include "runtime/data/cache.hpp"
 #include "runtime/io/file.hpp"
 
 namespace plasmid {
@@ -34,11 +35,11 @@ class KeptWriter {
 
 // Finds what `make` derived from `source`, or has it made: again only when the source's path, size or time of change or
 // the `variant` (all else that the content depends on) differ, or when the kept file was cut short. The file is named
-// by path, variant and suffix. Processes may race: one makes it while the others wait, and a kept file appears whole
-// or not at all. Throws what `make` throws, Error{data} where the source changes meanwhile, Error{cannot_create | io}
-// naming the cache.
-KeptFile keep(const InputFile& source, const std::filesystem::path& cache, const std::string& variant,
-              const char* suffix, const std::function<void(KeptWriter&)>& make);
+// by path, variant and suffix. Processes may race: one makes it while the others wait, which `cache.say` hears once,
+// and a kept file appears whole or not at all. What a killed process left of this one is removed. Throws what `make`
+// throws, Error{data} where the source changes meanwhile, Error{cannot_create | io} naming the cache.
+KeptFile keep(const InputFile& source, const Cache& cache, const std::string& variant, const char* suffix,
+              const std::function<void(KeptWriter&)>& make);
 
 // Where kept files go when a job names no folder: $XDG_CACHE_HOME/plasmid, else ~/.cache/plasmid, else a folder of this
 // user among the temporary files.

@@ -72,8 +72,8 @@ class SequenceSource final : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> open_sequence(const std::filesystem::path& path, const std::filesystem::path& cache,
-                                      const Alphabet& alphabet, std::vector<std::string>& warnings) {
+std::unique_ptr<Source> open_sequence(const std::filesystem::path& path, const Cache& cache, const Alphabet& alphabet,
+                                      std::vector<std::string>& warnings) {
   using Form = SequenceScanner::Form;
   SequenceScanner scanner(path.string(), file_kind(path) == FileKind::fasta ? Form::fasta : Form::plain, alphabet);
   auto bytes = open_bytes(path, cache, [&](std::span<const char> part) { scanner.scan(part); });

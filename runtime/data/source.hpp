@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/data/alphabet.hpp"
+#include "runtime/data/cache.hpp"
 #include "runtime/data/corpus.hpp"
 
 namespace plasmid {
@@ -22,13 +23,12 @@ class Source {
 
 // What each opener throws and leaves out is told at open_corpus; lines on what was left out go to `warnings`. The
 // alphabet is borrowed.
-std::unique_ptr<Source> open_text(const std::filesystem::path&, const std::filesystem::path& cache);
-std::unique_ptr<Source> open_sequence(const std::filesystem::path&, const std::filesystem::path& cache, const Alphabet&,
+std::unique_ptr<Source> open_text(const std::filesystem::path&, const Cache& cache);
+std::unique_ptr<Source> open_sequence(const std::filesystem::path&, const Cache& cache, const Alphabet&,
                                       std::vector<std::string>& warnings);
 
 // `letters` null: all bytes of the texts are tokens. Else they are sequences.
-std::unique_ptr<Source> open_json_lines(const std::filesystem::path&, const std::filesystem::path& cache,
-                                        const std::string& field, const Alphabet* letters,
-                                        std::vector<std::string>& warnings);
+std::unique_ptr<Source> open_json_lines(const std::filesystem::path&, const Cache& cache, const std::string& field,
+                                        const Alphabet* letters, std::vector<std::string>& warnings);
 
 }  // namespace plasmid

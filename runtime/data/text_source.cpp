@@ -38,16 +38,15 @@ class TextSource final : public Source {
 
 }  // namespace
 
-std::unique_ptr<Source> open_text(const std::filesystem::path& path, const std::filesystem::path& cache) {
+std::unique_ptr<Source> open_text(const std::filesystem::path& path, const Cache& cache) {
   auto source = std::make_unique<TextSource>(open_bytes(path, cache), std::vector<Index>{0}, nullptr);
   if (source->size() == 0) throw Error(ErrorCode::data, path.string() + ": is empty");
   return source;
 }
 
-std::unique_ptr<Source> open_json_lines(const std::filesystem::path& path, const std::filesystem::path& cache,
-                                        const std::string& field, const Alphabet* letters,
-                                        std::vector<std::string>& warnings) {
-  Documents documents = json_documents(path, cache, field, letters);
+std::unique_ptr<Source> open_json_lines(const std::filesystem::path& path, const Cache& cache, const std::string& field,
+                                        const Alphabet* letters, std::vector<std::string>& warnings) {
+  Documents documents = json_documents(InputFile(path), cache, field, letters);
   warnings.insert(warnings.end(), documents.warnings.begin(), documents.warnings.end());
   return std::make_unique<TextSource>(std::move(documents.text), std::move(documents.begins), letters);
 }

@@ -53,7 +53,7 @@ void visit_unpacked(const InputFile& packed, const VisitBytes& visit) {
   }
 }
 
-std::unique_ptr<Bytes> unpacked_bytes(const InputFile& packed, const std::filesystem::path& cache) {
+std::unique_ptr<Bytes> unpacked_bytes(const InputFile& packed, const Cache& cache) {
   KeptFile kept = keep(packed, cache, "", ".unpacked", [&](KeptWriter& to) {
     visit_unpacked(packed, [&](std::span<const char> part) { to.write(std::as_bytes(part)); });
     to.end_section();

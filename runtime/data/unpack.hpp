@@ -11,6 +11,6 @@ namespace plasmid {
 void visit_unpacked(const InputFile&, const VisitBytes& visit);
 
 // The unpacked content of a gzip file, kept in a file of the folder `cache` (see keep). Errors as both.
-std::unique_ptr<Bytes> unpacked_bytes(const InputFile& packed, const std::filesystem::path& cache);
+std::unique_ptr<Bytes> unpacked_bytes(const InputFile& packed, const Cache& cache);
 
 }  // namespace plasmid

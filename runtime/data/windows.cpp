@@ -1,6 +1,7 @@
 #include "runtime/data/windows.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 
 #include "runtime/base/check.hpp"
@@ -33,8 +34,11 @@ Windows::Windows(Corpus& corpus, const LoaderOptions& options) : corpus_(corpus)
     throw Error(ErrorCode::config, "data.sequence_length: " + std::to_string(options.length) + " is below 1");
   const auto add = [&](Index tokens) {  // of a line, or of one record
     const Index inputs = options_.circular ? tokens : std::max<Index>(1, tokens - 1);
-    const Index windows = ceil_div(inputs, options_.length), room = windows * options_.length;
+    const Index windows = inputs / options_.length + (inputs % options_.length != 0), room = windows * options_.length;
     count_ += windows;
+    if (count_ > INT64_MAX / options_.length)
+      throw Error(ErrorCode::config, "data.sequence_length: " + std::to_string(options_.length) + " x " +
+                                         std::to_string(count_) + " windows are above 2^63 tokens");
     const bool full = options_.circular && tokens >= options_.length;
     padding_ += full ? 0 : room - std::min(tokens, room);
   };

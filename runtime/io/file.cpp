@@ -43,7 +43,8 @@ Descriptor create_beside(const std::filesystem::path& path, std::filesystem::pat
   static std::atomic<unsigned> counter{0};
   for (;;) {
     temporary = path;
-    temporary.replace_filename(".plasmid-" + std::to_string(::getpid()) + "-" + std::to_string(counter++) + ".tmp");
+    temporary.replace_filename(AtomicFile::temporary_prefix(path) + std::to_string(::getpid()) + "-" +
+                               std::to_string(counter++) + ".tmp");
     Descriptor made(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
     if (made) return made;
     if (errno != EEXIST && errno != EINTR) fail(ErrorCode::cannot_create, path, "cannot be created");
@@ -59,6 +60,14 @@ InputFile::InputFile(std::filesystem::path path) : path_(std::move(path)) {
   if (::fstat(descriptor_.get(), &status) != 0) fail(ErrorCode::io, path_, "cannot be read");
   if (!S_ISREG(status.st_mode)) throw Error(ErrorCode::no_input, path_.string() + ": is not a regular file");
   size_ = status.st_size;
+}
+
+InputFile InputFile::again() const {
+  InputFile other;
+  other.descriptor_.reset(::fcntl(descriptor_.get(), F_DUPFD_CLOEXEC, 0));
+  if (!other.descriptor_) fail(code_of_opening(errno), path_, "cannot be read");
+  other.path_ = path_, other.size_ = size_;
+  return other;
 }
 
 std::size_t InputFile::read_at(Index offset, std::span<std::byte> to) const {
@@ -99,6 +108,11 @@ AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   if (std::error_code ignored; std::filesystem::is_directory(path_, ignored))
     throw Error(ErrorCode::cannot_create, path_.string() + ": is a folder");
   descriptor_ = create_beside(path_, temporary_);
+}
+
+std::string AtomicFile::temporary_prefix(const std::filesystem::path& path) {
+  constexpr std::size_t kMost = 128;  // bytes: what follows must find room in a name of 255
+  return ".plasmid-" + path.filename().string().substr(0, kMost) + "-";
 }
 
 AtomicFile::~AtomicFile() {

@@ -26,10 +26,12 @@ class InputFile {
   const std::filesystem::path& path() const { return path_; }
   Index size() const { return size_; }  // when it was opened
   int descriptor() const { return descriptor_.get(); }
+  InputFile again() const;  // the same open file, whatever its path leads to by now
   // Fills `to` from `offset` on; returns the bytes read, fewer only where the file ends.
   std::size_t read_at(Index offset, std::span<std::byte> to) const;
 
  private:
+  InputFile() = default;
   std::filesystem::path path_;
   Descriptor descriptor_;
   Index size_ = 0;
@@ -56,6 +58,8 @@ enum class FolderSync { now, later };  // later: the caller syncs the folder onc
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path);
+  static std::string temporary_prefix(
+      const std::filesystem::path&);  // of the names of the temporary files for this one
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   ~AtomicFile();

@@ -155,7 +155,7 @@ TEST_F(TokenCorpus, LeavesOutDocumentsWithoutTokens) {
 }
 
 TEST_F(TokenCorpus, RefusesWhatItCannotRead) {
-  expect_error(ErrorCode::config, {"a.fa is FASTA", "BPE"}, [&] { open("a.fa", ">x\nACGT\n"); });
+  expect_error(ErrorCode::config, {"a.fa: is FASTA", "BPE"}, [&] { open("a.fa", ">x\nACGT\n"); });
   expect_error(ErrorCode::data, {(folder / "a.txt").string() + ": byte 4 starts no character"},
                [&] { open("a.txt", "text\xff"); });
   expect_error(ErrorCode::data, {"empty"}, [&] { open("a.txt", ""); });

@@ -165,32 +165,33 @@ class TokenSource final : public Source {
   std::vector<LongToken> long_;
 };
 
-Documents documents_of(const std::filesystem::path& path, const CorpusOptions& options) {
+Documents documents_of(const InputFile& file, const Cache& cache, const CorpusOptions& options) {
+  const std::string path = file.path().string();
   switch (file_kind(path)) {
     case FileKind::json_lines:
-      return json_documents(path, options.cache, options.json_field, nullptr);
+      return json_documents(file, cache, options.json_field, nullptr);
     case FileKind::fasta:
-      throw Error(ErrorCode::config, "data.files: " + path.string() +
-                                         " is FASTA, which data.tokenizer BPE does not read; use NUCLEOTIDE or BYTE");
+      throw Error(ErrorCode::config,
+                  path + ": is FASTA, which data.tokenizer BPE does not read; use NUCLEOTIDE or BYTE");
     case FileKind::text:
       break;
   }
-  Documents documents{open_bytes(path, options.cache), {0}, {}};
-  if (documents.text->size() == 0) throw Error(ErrorCode::data, path.string() + ": is empty");
+  Documents documents{open_bytes(file.again(), cache), {0}, {}};
+  if (documents.text->size() == 0) throw Error(ErrorCode::data, path + ": is empty");
   return documents;
 }
 
 }  // namespace
 
-std::unique_ptr<Source> open_tokens(const std::filesystem::path& path, const CorpusOptions& options,
+std::unique_ptr<Source> open_tokens(const std::filesystem::path& path, const Cache& cache, const CorpusOptions& options,
                                     std::vector<std::string>& warnings) {
-  Documents documents = documents_of(path, options);
+  const InputFile file(path);  // one, so that the tokens are kept under the state of the text that gave them
+  Documents documents = documents_of(file, cache, options);
   warnings.insert(warnings.end(), documents.warnings.begin(), documents.warnings.end());
   const std::string variant = "tokens of " + digest_of_file(options.tokenizer_file).xxh3_128 + " " + options.json_field;
-  auto source =
-      std::make_unique<TokenSource>(keep(InputFile(path), options.cache, variant, ".tokens", [&](KeptWriter& to) {
-        TokenWriter(to, path.string(), options).write(documents);
-      }));
+  auto source = std::make_unique<TokenSource>(keep(file, cache, variant, ".tokens", [&](KeptWriter& to) {
+    TokenWriter(to, path.string(), options).write(documents);
+  }));
   if (const std::string line = source->warning(); !line.empty()) warnings.push_back(line);
   return source;
 }
