@@ -5,6 +5,7 @@
 
 #include "launcher/job/data_fields.hpp"
 #include "launcher/job/job.hpp"
+#include "launcher/job/limits.hpp"
 #include "launcher/trainer/job_data.hpp"
 #include "runtime/base/error.hpp"
 #include "runtime/data/file_kind.hpp"
@@ -32,6 +33,11 @@ v1::Data fields_of(const DataOptions& options) {
             ? v1::Data::NUCLEOTIDE
             : v1::Data::BYTE);
   if (options.length > 0) data.set_sequence_length(options.length);
+  if (data.has_held_out_fraction() || data.held_out_files_size() > 0)
+    throw Error(ErrorCode::usage, std::string("data.") +
+                                      (data.has_held_out_fraction() ? "held_out_fraction" : "held_out_files") +
+                                      ": has no effect here; name the held-out files as FILE to look at them");
+  check_bounds(file);
   check_data_fields(file);
   if (data.tokenizer() == v1::Data::BPE) data.set_tokenizer_file(tokenizer_file_of(file));
   return data;
@@ -79,6 +85,15 @@ void print_tokens(Corpus& corpus, const v1::Data& data) {
   std::printf("\n");
 }
 
+// No cache is no mistake where nothing went there.
+void print_cache() {
+  try {
+    std::printf("cache    %s (unpacked files, decoded and tokenized text)\n", default_cache().c_str());
+  } catch (const Error& problem) {
+    std::printf("cache    none: %s\n", problem.what());
+  }
+}
+
 }  // namespace
 
 void describe_data(const DataOptions& options) {
@@ -95,7 +110,7 @@ void describe_data(const DataOptions& options) {
                 100 * static_cast<double>(windows.padding()) / room);
   }
   for (const std::string& line : corpus->warnings()) std::printf("note     %s\n", line.c_str());
-  std::printf("cache    %s (unpacked files, decoded and tokenized text)\n", default_cache().c_str());
+  print_cache();
 }
 
 }  // namespace plasmid

@@ -103,9 +103,6 @@ class Training(DataTest):
         self.assertEqual(json.loads((out / "config.json").read_text())["vocab_size"], 600)
         self.assertEqual((out / "tokenizer.json").read_bytes(), tokenizer.read_bytes())
 
-        other = {**data, "tokenizer_file": str(TOKENIZERS / "gpt2.json")}
-        refused = self.train(self.job(steps=4, data=other), code=78)
-        self.assertIn("run", refused.stderr)
         found = {"files": data["files"], "tokenizer": Enum("BPE"), "sequence_length": 64}
         self.train(self.job("from", data=found, model={}), code=78)
         fields = {"run_directory": str(self.folder / "from"), "model": {"from": str(out)}, "data": found,
@@ -113,6 +110,13 @@ class Training(DataTest):
         path = self.write("from.textproto", plasmid.job_text(fields))
         self.train(path)
         self.assertEqual((self.folder / "from/tokenizer.json").read_bytes(), tokenizer.read_bytes())
+
+    def test_a_run_keeps_its_tokenizer(self):
+        data = {"files": [self.documents()], "tokenizer": Enum("BPE"), "sequence_length": 64}
+        first, other = TOKENIZERS / "gpt2.json", TOKENIZERS / "gpt2_prefix.json"  # 420 tokens, both
+        self.train(self.job(data={**data, "tokenizer_file": str(first)}))
+        refused = self.train(self.job(steps=4, data={**data, "tokenizer_file": str(other)}), code=78)
+        self.assertIn("data.tokenizer_file: digest", refused.stderr)
 
     def test_held_out_bits_are_told_per_byte_too(self):
         # A control character is a token of its own; each document's first token is no label.
@@ -165,11 +169,29 @@ class Command(DataTest):
                             f"data.tokenizer_file={TOKENIZERS / 'gpt2.json'}")
         self.assertRegex(said, r"of the vocabulary's 420 occur; 1\.\d+ bytes each\n")
 
+    def test_no_folder_for_a_cache(self):
+        environment = {name: value for name, value in plasmid.environment().items() if name not in ("HOME", "XDG_CACHE_HOME")}
+        environment["TMPDIR"] = str(self.folder / "absent")
+        for name, content, code in (("t.txt", "some text", 0), ("t.jsonl", '{"text": "some text"}\n', 73)):
+            path = self.write(name, content)
+            result = subprocess.run([plasmid.PROGRAM, "data", path], env=environment, capture_output=True, text=True,
+                                    timeout=120)
+            self.assertEqual(result.returncode, code, result.stderr)
+            self.assertIn("TMPDIR", result.stderr if code else result.stdout)
+            self.assertEqual(len(plasmid.our_lines(result.stderr)), 1 if code else 0, result.stderr)
+
     def test_mistakes(self):
         self.assertIn("Example: plasmid data", self.command("--help"))
         self.command(code=64)
         self.command(PHAGE, "--length", "0", code=64)
         self.assertIn("train.steps", self.command(PHAGE, "--set", "train.steps=3", code=64))
+        self.assertIn(f"windows  1 of {2**63 - 1} tokens, 100.00 % padding\n",
+                      self.command(PHAGE, "--length", 2**63 - 1))
+        several = self.write("several.jsonl", '{"text": "one"}\n' * 3)
+        self.assertIn(f"data.sequence_length: {2**63 - 1} x 2 windows are above 2^63 tokens",
+                      self.command(several, "--length", 2**63 - 1, "--set", "data.pack=false", code=78))
+        for field, value in (("data.held_out_fraction", "0.1"), ("data.held_out_files", "none")):
+            self.assertIn(field + ": has no effect here", self.command(PHAGE, "--set", f"{field}={value}", code=64))
         self.command(self.folder / "none.fa", code=66)
         self.assertIn("BYTE", self.command(PHAGE, "--set", "data.tokenizer=BYTE", "--set", "data.reverse_complement=true",
                                            code=78))
