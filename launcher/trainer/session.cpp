@@ -92,6 +92,7 @@ class Session {
     });
     continues_ = ranks_.agree_max(continues);
     checkpoints_.emplace(job_, ranks_, continues_);
+    watchdog_->went_on_from(checkpoints_->step());
     together(ranks_, [&] { checkpoints_->require_match(fields_to_match(job_)); });
     const Index reached = checkpoints_->step(), wanted = job_.fields.train().steps();
     if (reached >= wanted) {
@@ -225,6 +226,7 @@ class Session {
     const auto start = std::chrono::steady_clock::now();
     if (report_) report_->sync();  // the rows up to a checkpoint are there when it is, where they can be written
     const std::string problem = checkpoints_->save(step, trainer_->state(), data_);
+    if (problem.empty()) watchdog_->saved(step);
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     char took[32];
     std::snprintf(took, sizeof took, "%.3f s", seconds.count());

@@ -18,20 +18,29 @@ class RunningClock {
   double seconds_ = 0;
 };
 
-// Tells whether one thread goes on, by what it says (Activity) and by the bytes that it reads and writes: unpacking a
-// file and saving a checkpoint take long and communicate nothing.
+// Tells whether one thread goes on. Signs of it are what it says (Activity), the bytes that it reads and writes and, of
+// what does neither, a page of a mapped file that came from disk and a sync that ended. Outside of operations, the use
+// of a processor and a sync under way (runtime/io/sync.hpp) may be work that shows no other sign, or a loop and a disk
+// that never come to an end: such time counts a tenth as idle.
 class Progress {
  public:
+  static constexpr double kDoubt = 0.1;
+
   explicit Progress(const Activity&);  // of the calling thread
   RankState at(double now, Index step);
 
  private:
-  std::uint64_t bytes_moved() const;
+  struct Counters {
+    std::uint64_t signs = 0;      // ticks, bytes, pages and syncs, summed: each only grows
+    std::uint64_t processor = 0;  // in clock ticks
+    bool halted = false;          // by a debugger or a signal
+  };
+  Counters count(const Activity::Now&) const;
 
   const Activity& activity_;
-  std::string counters_;  // the thread's file of I/O counters
-  std::uint64_t ticks_ = 0, bytes_ = 0;
-  double last_ = 0;
+  std::string folder_;  // of the thread's counters
+  Counters last_;
+  double last_now_ = 0, idle_ = 0, quiet_ = 0;
 };
 
 }  // namespace plasmid

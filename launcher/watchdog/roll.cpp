@@ -23,6 +23,17 @@ std::string place_of(const RankState& state) {
   return step + (state.waits ? "in " : "outside of operations, after ") + operation_of(state);
 }
 
+std::string doubt_of(const RankState& state) {
+  switch (state.doubt) {
+    case RankState::Doubt::computes:
+      return ", computing or in a loop";
+    case RankState::Doubt::syncs:
+      return ", waiting for a disk to sync";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 std::string seconds_text(double seconds) {
@@ -32,7 +43,8 @@ std::string seconds_text(double seconds) {
 }
 
 RankState state_of(const Activity::Now& now, double idle, Index step) {
-  RankState state{.idle = idle, .step = step, .operations = now.number, .waits = now.waits, .group = now.group};
+  RankState state{
+      .idle = idle, .quiet = idle, .step = step, .operations = now.number, .waits = now.waits, .group = now.group};
   if (now.operation)
     std::memcpy(state.operation.data(), now.operation, ::strnlen(now.operation, state.operation.size()));
   return state;
@@ -90,7 +102,8 @@ std::optional<std::string> Roll::stuck(double now, double timeout, double patien
     const double silent = now - entry.heard;
     text += (i > 0 ? ", " : "") + name(ranks[i]) + " " +
             (silent >= patience ? "is silent, " + last_known(ranks[i], now)
-                                : "is " + place_of(entry.state) + ", for " + seconds_text(entry.state.idle + silent));
+                                : "is " + place_of(entry.state) + doubt_of(entry.state) + ", for " +
+                                      seconds_text(entry.state.quiet + silent));
   }
   if (ranks.size() > kNamed) text += " and " + std::to_string(ranks.size() - kNamed) + " more";
   return text + waiter(ranks);

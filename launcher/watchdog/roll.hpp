@@ -12,13 +12,16 @@ namespace plasmid {
 
 // What a rank tells of itself.
 struct RankState {
-  double idle = 0;  // seconds without progress: no operation begun or ended, no tile row computed, no byte read
-  Index step = 0;   // of training; 0 before the first
+  enum class Doubt : std::int32_t { none, computes, syncs };  // what may be progress that shows no sign
+  double idle = 0;   // seconds without a sign of progress (Progress), a tenth of those in doubt
+  double quiet = 0;  // the same seconds, all of them
+  Index step = 0;    // of training; 0 before the first
   std::uint64_t operations = 0;
   std::int32_t waits = 0, group = 0;  // whether it is in an operation, and the ranks of that or of the last one
-  std::array<char, 24> operation{};   // its name, cut to fit
+  Doubt doubt = Doubt::none;
+  std::array<char, 20> operation{};  // its name, cut to fit
 };
-RankState state_of(const Activity::Now&, double idle, Index step);
+RankState state_of(const Activity::Now&, double idle, Index step);  // not in doubt
 
 // Who was heard, when and with what, and whether the job goes on. Times are seconds of one clock of the caller's.
 class Roll {

@@ -130,8 +130,8 @@ struct Watchdog::Impl {
   std::thread thread;
 
   std::atomic<double> timeout{kDefaultTimeout};
-  std::atomic<Index> step{0};
-  std::atomic<int> steps_begun{0};
+  std::atomic<Index> step{0}, step_of_checkpoint{0};
+  std::atomic<bool> saves{false}, trains{false};
   std::atomic<bool> stops{false}, ends{false};
   std::mutex mutex;
   Record record;  // under mutex
@@ -254,11 +254,18 @@ std::optional<std::string> Watchdog::Impl::judge() {
 
 Ending Watchdog::Impl::ending_of(const std::string& cause, bool recorded) const {
   if (stop_signal() == Stop::interrupt) return {128 + SIGINT, cause + "; interrupted", false};
-  // A node or a network that failed is worth another try. What happened before a first step was done would happen again
-  // too often to be tried without anybody looking. A launcher may have sent SIGTERM by now: that says nothing.
-  if (steps_begun > 1)
-    return {static_cast<int>(ErrorCode::requeue), cause + "; the run can go on from its newest checkpoint", true};
-  return {static_cast<int>(ErrorCode::io), recorded ? cause + "; no step was done since the start" : cause, false};
+  // A node or a network that failed is worth another try, but only where that begins further on than this one did: else
+  // the same may happen again and again without anybody looking. A launcher may have sent SIGTERM by now: that says
+  // nothing.
+  const Index newest = step_of_checkpoint;
+  const std::string checkpoint = " its checkpoint of step " + std::to_string(newest);
+  if (saves) return {static_cast<int>(ErrorCode::requeue), cause + "; the run can go on from" + checkpoint, true};
+  std::string lack;
+  if (newest > 0)
+    lack = "; no checkpoint was saved since the run went on from" + checkpoint;
+  else if (recorded && trains)
+    lack = "; the run has no checkpoint yet";
+  return {static_cast<int>(ErrorCode::io), cause + lack, false};
 }
 
 void Watchdog::Impl::end(const std::string& cause) {
@@ -316,7 +323,17 @@ void Watchdog::set_record(Record record) {
 void Watchdog::begin_step(Index step) {
   if (!impl_) return;
   impl_->step = step;
-  ++impl_->steps_begun;
+  impl_->trains = true;
+}
+
+void Watchdog::went_on_from(Index step) {
+  if (impl_) impl_->step_of_checkpoint = step;
+}
+
+void Watchdog::saved(Index step) {
+  if (!impl_) return;
+  impl_->step_of_checkpoint = step;
+  impl_->saves = true;
 }
 
 void Watchdog::leave(int failure) {

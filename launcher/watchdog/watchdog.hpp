@@ -18,12 +18,14 @@ struct Ending {  // exit.json's content
 //
 // A thread of each rank, which takes no signals and calls no MPI, holds a TCP connection to rank 0's. Over it goes, a
 // few times a second, what the rank's main thread does (Activity) and for how long it has not made progress: begun
-// or ended an operation, computed a row of attention tiles, read or written a byte.
+// or ended an operation, computed a row of attention tiles, read or written a byte, a file or a mapped page (Progress).
 //  - A connection that ends without a farewell is a process that died: the job ends at once, whatever the launcher
 //  does.
-//  - When no rank has made progress for the time-out, the job is stuck. A rank that computes, reads or saves, however
-//    slowly, keeps all alive; one that is stopped, caught in a loop or cut off does not. Rank 0 judges, and the others
-//    judge rank 0, by its silence. Time for which the whole process was stopped does not count.
+//  - When no rank has made progress for the time-out, the job is stuck. A rank that reads, writes or
+//    computes attention, however slowly, keeps all alive; one that is stopped or cut off does not. Other computing
+//    looks like a loop, and a sync that lasts like a disk that is gone: a rank with either keeps all alive for ten
+//    times the time-out. Rank 0 judges, and the others judge rank 0, by its silence. Time for which the whole process
+//    was stopped does not count.
 // The rank that judges writes exit.json and one line on standard error, which name rank, host and operation, and tells
 // the others. Then each process ends: by MPI_Abort, called by the main thread where it waits in an operation of
 // Communicator, so that the launcher ends ranks which cannot end themselves; seconds later by _exit wherever it is.
@@ -44,6 +46,8 @@ class Watchdog {
   void set_timeout(double seconds);  // at least 1; 0: a job that is stuck stays so; 600 from the start on
   void set_record(Record);           // none: the line alone
   void begin_step(Index step);       // of training
+  void went_on_from(Index step);     // of a checkpoint; 0: from the start
+  void saved(Index step);            // a checkpoint that is good on all ranks: only now is the job worth another try
 
   // Says farewell, before the rank ends or aborts the job in its own name: the others do not miss it. Where `failure`
   // is Error{io}'s, it may be that an operation failed since another rank has died: the watchdog is given a second to

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "runtime/base/error.hpp"
+#include "runtime/io/sync.hpp"
 
 namespace plasmid {
 namespace {
@@ -135,7 +136,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 }
 
 void AtomicFile::commit(FolderSync folder) {
-  if (::fsync(descriptor_.get()) != 0) fail(ErrorCode::io, path_, "syncing failed");
+  if (sync_to_disk(descriptor_.get()) != 0) fail(ErrorCode::io, path_, "syncing failed");
   // Network file systems report a failed write only here.
   if (::close(descriptor_.release()) != 0) fail(ErrorCode::io, path_, "closing failed");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(ErrorCode::io, path_, "renaming failed");
@@ -144,7 +145,7 @@ void AtomicFile::commit(FolderSync folder) {
 }
 
 bool AtomicFile::commit_if_absent() {
-  if (::fsync(descriptor_.get()) != 0) fail(ErrorCode::io, path_, "syncing failed");
+  if (sync_to_disk(descriptor_.get()) != 0) fail(ErrorCode::io, path_, "syncing failed");
   bool first = ::link(temporary_.c_str(), path_.c_str()) == 0;
   if (!first && errno == EEXIST) {  // a network file system may have made the link and lost its answer
     struct stat status {};
@@ -182,7 +183,7 @@ void sync_folder(const std::filesystem::path& folder) {
   const Descriptor opened(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!opened) fail(ErrorCode::io, folder, "cannot be opened");
   // Some network file systems sync names by themselves and say EINVAL.
-  if (::fsync(opened.get()) != 0 && errno != EINVAL) fail(ErrorCode::io, folder, "cannot be synced");
+  if (sync_to_disk(opened.get()) != 0 && errno != EINVAL) fail(ErrorCode::io, folder, "cannot be synced");
 }
 
 Index free_bytes(const std::filesystem::path& folder) {

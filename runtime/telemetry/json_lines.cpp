@@ -10,6 +10,7 @@
 
 #include "runtime/base/check.hpp"
 #include "runtime/base/error.hpp"
+#include "runtime/io/sync.hpp"
 
 namespace plasmid {
 namespace {
@@ -73,7 +74,7 @@ void JsonLines::append(const std::string& object) {
 }
 
 void JsonLines::sync() {
-  if (::fsync(descriptor_.get()) != 0) fail(path_, "syncing failed");
+  if (sync_to_disk(descriptor_.get()) != 0) fail(path_, "syncing failed");
 }
 
 }  // namespace plasmid

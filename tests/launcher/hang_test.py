@@ -75,17 +75,18 @@ def halt_main_thread(pid):
 
 @unittest.skipUnless(plasmid.MPIEXEC, "built without MPI")
 class HangTest(RunTest):
-    def begin(self, steps=10**6, reaches_steps=True, extra=(), **train):
+    def begin(self, steps=10**6, reaches_steps=True, extra=(), every=2, **train):
         """A running job: the launcher, the processes by rank."""
         job = self.job(steps=steps, ranks=RANKS, train={"steps": steps, "timeout_seconds": TIMEOUT, **train},
-                       checkpoint={"every": 2})
+                       checkpoint={"every": every})
+        folder = self.folder / "run/checkpoints"
+        before = set(folder.glob("step-*"))
         launcher = subprocess.Popen(plasmid.command_line(["train", job], RANKS, extra), env=plasmid.environment(),
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(self.clear, launcher)
         if reaches_steps:
             self.assertTrue(any(line.startswith("step ") for line in launcher.stdout), "it never came to a step")
-            folder = self.folder / "run/checkpoints"
-            self.assertTrue(wait_until(lambda: any(folder.glob("step-*")), 60))
+            self.assertTrue(every == 0 or wait_until(lambda: set(folder.glob("step-*")) - before, 60))
             time.sleep(random.Random(self.id()).uniform(0.5, 1))  # any moment of a step or a save
         self.assertTrue(wait_until(lambda: len(children_of(launcher.pid)) == RANKS, 60))
         self.processes = children_of(launcher.pid)
@@ -155,7 +156,17 @@ class Lost(HangTest):
         self.assertEqual(len(lines), 1, lines)
         record = plasmid.exit_record(self.folder / "run")
         self.assertEqual(record["reason"], lines[0].removeprefix("plasmid: "))
-        self.assertEqual((record["code"], record["retry"]), (75, True) if "newest checkpoint" in lines[0] else (74, False))
+        if "no checkpoint was saved since" in lines[0]:
+            self.assertIn("; no checkpoint was saved since the run went on from its checkpoint of step 2", lines[0])
+            self.assertEqual((record["code"], record["retry"]), (74, False))
+        else:
+            self.assertRegex(lines[0], r"; the run can go on from its checkpoint of step \d+$")
+            self.assertEqual((record["code"], record["retry"]), (75, True))
+
+    def test_a_rank_killed_in_a_run_without_a_checkpoint_is_not_tried_again(self):
+        launcher, ranks = self.begin(every=0)
+        os.kill(ranks[1], signal.SIGKILL)
+        self.told(self.gone(launcher, SLACK), r"; the run has no checkpoint yet$", 74, False)
 
     def test_a_rank_killed_before_its_first_step(self):
         launcher, ranks = self.begin(reaches_steps=False)
@@ -205,7 +216,7 @@ class Stuck(HangTest):
         launcher, ranks = self.begin()
         for pid in ranks.values():
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(TIMEOUT + 1)
+        time.sleep(3 * TIMEOUT)
         for pid in ranks.values():
             os.kill(pid, signal.SIGCONT)
         self.still_trains(launcher)
