@@ -195,6 +195,7 @@ class Evaluator {
   void load_weights_of_checkpoint() {
     together(ranks_, [&] {
       adapt_job();
+      watchdog_.set_timeout(file_.job.train().timeout_seconds());
       job_ = resolve(file_, ranks_.size());
       const v1::Data& data = job_.fields.data();
       if (data.tokenizer() == v1::Data::BPE) require_same_tokenizer(data.tokenizer_file());

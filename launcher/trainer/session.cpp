@@ -245,6 +245,7 @@ class Session {
                        "; the run can go on from step " + std::to_string(checkpoints_->step()),
                    false, checkpoints_->step()};
     require_rows(outcome);
+    if (speaks()) watchdog_->leave();  // from here on, what exit.json says is decided
     together(ranks_, [&] {
       if (!speaks()) return;
       write_exit(run_, outcome.exit_status, outcome.reason, outcome.retry);

@@ -1,5 +1,6 @@
 #pragma once
 #include <array>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -27,15 +28,20 @@ class Line {
  public:
   explicit Line(Descriptor connected);  // a stream socket that does not block
   void send(const Word&) noexcept;      // never waits: what does not fit, since nobody reads, is dropped
-  std::vector<Word> receive(std::uint64_t token) noexcept;  // the words that have come; a wrong token breaks the line
-  bool broken() const { return broken_; }                   // the other end is gone
+  // The words that have come, a bounded number a call; a wrong token breaks the line.
+  std::vector<Word> receive(std::uint64_t token) noexcept;
+  bool broken() const { return end_ != End::none; }    // nothing more comes
+  bool closed() const { return end_ == End::closed; }  // by the other end, so its process ended or let go of it
   int descriptor() const { return socket_.get(); }
 
  private:
   void flush() noexcept;
+  enum class End { none, closed, failed };  // failed: a network that gave up, or a stranger
+
   Descriptor socket_;
   std::vector<std::byte> unsent_, unread_;
-  bool broken_ = false;
+  End end_ = End::none;
+  bool takes_words_ = true;
 };
 
 // Where lines come in: this host's loopback, or all of its addresses. Throws Error{io}.
@@ -59,8 +65,9 @@ struct Answered {
   Line line;
   Word answer;
 };
-// Tries the addresses in turn: a line whose other end answered `greeting` with the same token, within two seconds each;
-// else nothing.
-std::optional<Answered> call(const Addresses&, std::uint16_t port, const Word& greeting);
+// Tries the addresses in turn: a line whose other end answered `greeting` with the same token, within `patience` each;
+// else nothing. A line that is given up says farewell.
+std::optional<Answered> call(const Addresses&, std::uint16_t port, const Word& greeting,
+                             std::chrono::milliseconds patience = std::chrono::seconds(2));
 
 }  // namespace plasmid

@@ -30,7 +30,7 @@ class Roll {
 
   void hear(int rank, const RankState&, double now);
   void leave(int rank);             // it said farewell: not missed
-  void lose(int rank, double now);  // its connection ended without a farewell
+  void lose(int rank, double now);  // its connection was closed without a farewell
   bool present(int rank) const { return of(rank).standing == Standing::present; }
   const RankState& state(int rank) const { return of(rank).state; }
   double silence(int rank, double now) const { return now - of(rank).heard; }

@@ -28,7 +28,8 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr double kDefaultTimeout = 600;
-constexpr auto kGrace = 2s;  // for a disk to take exit.json, and for MPI_Abort to end the process
+constexpr auto kGrace = 2s;          // for the cause to be told, and for MPI_Abort to end the process
+constexpr auto kRecording = 1500ms;  // of it, for a disk to take exit.json; the rest is standard error's
 
 using HostName = std::array<std::int64_t, 8>;
 
@@ -61,10 +62,25 @@ void allow_descriptors(int ranks) {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// On a thread of its own, as the other end may be a pipe that is full and not read.
+void say(const std::string& line) {
+  std::promise<ssize_t> said;
+  std::future<ssize_t> written = said.get_future();
+  std::thread([line, said = std::move(said)]() mutable {
+    said.set_value(::write(STDERR_FILENO, line.data(), line.size()));
+  }).detach();
+  written.wait_for(kGrace - kRecording);
+}
+
 struct Peer {
   Line line;
-  int rank = -1;  // not told yet
+  int rank = -1;      // not told yet
+  double since = 0;   // of the first sight
+  bool left = false;  // said farewell
 };
+
+constexpr std::ptrdiff_t kStrangers = 64;  // lines that have not told a rank yet
+constexpr double kStrangerSeconds = 5;
 
 }  // namespace
 
@@ -102,7 +118,11 @@ struct Watchdog::Impl {
   void run();
   void wait_for_words();
   void hear();
+  void accept();
   void hear(Peer&, const Word&);
+  std::ptrdiff_t strangers() const {
+    return std::ranges::count_if(peers, [](const Peer& peer) { return peer.rank < 0; });
+  }
   void speak();
   std::optional<std::string> judge();
   [[noreturn]] void end(const std::string& cause);
@@ -132,6 +152,8 @@ struct Watchdog::Impl {
   std::atomic<double> timeout{kDefaultTimeout};
   std::atomic<Index> step{0}, step_of_checkpoint{0};
   std::atomic<bool> saves{false}, trains{false};
+  std::atomic<bool> all_called{false};  // no line comes any more
+  std::atomic<bool> judges{true};       // not where a rank is not heard, for it may be the one that makes progress
   std::atomic<bool> stops{false}, ends{false};
   std::mutex mutex;
   Record record;  // under mutex
@@ -139,6 +161,8 @@ struct Watchdog::Impl {
   Progress progress;  // of the thread that made this
   RunningClock clock;
   double now = 0, next_word = 0, missed = -1;
+  std::vector<pollfd> polled;  // the eventfd, the port, the peers
+  bool port_rests = false;     // until the next word, for it had nothing to give
 };
 
 void Watchdog::Impl::connect(const std::vector<std::string>& hosts) {
@@ -176,9 +200,13 @@ void Watchdog::Impl::connect(const std::vector<std::string>& hosts) {
     start();
   }
   cut_off = ranks.agree_max(cut_off);
+  judges = cut_off == 0;
+  all_called = true;
   if (cut_off > 0 && me == 0)
     warning = "watchdog: " + roll.name(static_cast<int>(cut_off)) + " does not reach " + roll.name(0) + ", TCP port " +
-              std::to_string(contact[4]) + ": should it die or hang, that is not noticed at once or named";
+              std::to_string(contact[4]) +
+              ": should it die, that is not noticed at once or named, and no rank that hangs ends the job "
+              "(train.timeout_seconds)";
 }
 
 void Watchdog::Impl::finish() {
@@ -200,21 +228,36 @@ void Watchdog::Impl::run() {
 }
 
 void Watchdog::Impl::wait_for_words() {
-  std::vector<pollfd> wanted = {{wake.get(), POLLIN, 0}};
-  if (port) wanted.push_back({port->descriptor(), POLLIN, 0});
-  for (const Peer& peer : peers) wanted.push_back({peer.line.descriptor(), POLLIN, 0});
-  ::poll(wanted.data(), wanted.size(), static_cast<int>(1000 * std::max(next_word - now, 0.0)) + 1);
+  const bool accepts = port && !port_rests && strangers() < kStrangers;
+  polled = {{wake.get(), POLLIN, 0}, {accepts ? port->descriptor() : -1, POLLIN, 0}};  // -1: poll passes it over
+  for (const Peer& peer : peers) polled.push_back({peer.line.descriptor(), POLLIN, 0});
+  ::poll(polled.data(), polled.size(), static_cast<int>(1000 * std::max(next_word - now, 0.0)) + 1);
 }
 
 void Watchdog::Impl::hear() {
-  if (port)
-    while (auto line = port->accept()) peers.push_back({std::move(*line), -1});
-  for (Peer& peer : peers)
-    for (const Word& word : peer.line.receive(token)) hear(peer, word);
+  for (std::size_t i = 0; i < peers.size(); ++i) {
+    if (polled[2 + i].revents == 0) continue;
+    for (const Word& word : peers[i].line.receive(token)) hear(peers[i], word);
+  }
   std::erase_if(peers, [&](const Peer& peer) {
-    if (peer.line.broken() && peer.rank >= 0) roll.lose(peer.rank, now);
-    return peer.line.broken();
+    if (peer.line.closed() && peer.rank >= 0 && !peer.left) roll.lose(peer.rank, now);
+    const bool unwanted = peer.rank < 0 && (now - peer.since >= kStrangerSeconds || all_called);
+    return peer.line.broken() || unwanted;
   });
+  if (port) accept();
+}
+
+// Whoever was answered has been heard by now, so that what else waits is nobody's.
+void Watchdog::Impl::accept() {
+  if (all_called) return port.reset();
+  if (polled[1].revents == 0) return;
+  port_rests = true;  // where there is no descriptor left, say, it would wake this thread again and again
+  while (strangers() < kStrangers) {
+    auto line = port->accept();
+    if (!line) break;
+    peers.push_back({.line = std::move(*line), .since = now});
+    port_rests = false;
+  }
 }
 
 void Watchdog::Impl::hear(Peer& peer, const Word& word) {
@@ -222,13 +265,20 @@ void Watchdog::Impl::hear(Peer& peer, const Word& word) {
   const bool is_new = peer.rank < 0;
   peer.rank = word.rank;
   if (word.kind == Word::Kind::end) leave_process(word.exit_status, false);
-  if (word.kind == Word::Kind::farewell) return roll.leave(word.rank);
+  if (word.kind == Word::Kind::farewell) {
+    // Of a line that its rank gave up, it does not concern the one that came after.
+    peer.left = true;
+    if (std::ranges::none_of(peers, [&](const Peer& other) { return other.rank == peer.rank && !other.left; }))
+      roll.leave(word.rank);
+    return;
+  }
   roll.hear(word.rank, word.state, now);
   if (is_new) peer.line.send({.token = token, .rank = me, .state = roll.state(me)});
 }
 
 void Watchdog::Impl::speak() {
   next_word = now + tick();
+  port_rests = false;
   roll.hear(me, progress.at(now, step), now);
   tell(Word::Kind::beat);
 }
@@ -244,11 +294,13 @@ std::optional<std::string> Watchdog::Impl::judge() {
     if (missed < 0) missed = now;
     if (now - missed >= turn()) return cause;
   }
-  if (timeout == 0) return std::nullopt;
+  if (timeout == 0 || !judges) return std::nullopt;
   if (me == 0) return roll.stuck(now, timeout, patience());
   // A rank that hears rank 0 leaves the judgement to it. Where a link is cut both sides judge: rank 0, beside which the
   // launcher often sits, comes first, so that its line is seen.
-  const bool misses = roll.present(0) && roll.state(me).waits && roll.silence(0, now) >= timeout + 1 + turn();
+  const RankState& mine = roll.state(me);
+  const bool misses =
+      roll.present(0) && mine.waits && mine.idle >= timeout && roll.silence(0, now) >= timeout + 1 + turn();
   return misses ? std::optional(roll.missed(0, now, timeout)) : std::nullopt;
 }
 
@@ -276,6 +328,7 @@ void Watchdog::Impl::end(const std::string& cause) {
     tells = record;
   }
   const Ending ending = ending_of(cause, static_cast<bool>(tells));
+  tell(Word::Kind::end, ending.exit_status);  // they wait for kGrace
   std::promise<bool> told;
   std::future<bool> first = told.get_future();
   std::thread([ending, tells, told = std::move(told)]() mutable {
@@ -287,11 +340,7 @@ void Watchdog::Impl::end(const std::string& cause) {
     }
     told.set_value(is_first);
   }).detach();
-  if (first.wait_for(kGrace) != std::future_status::ready || first.get()) {
-    const std::string line = "plasmid: " + ending.reason + "\n";
-    if (::write(STDERR_FILENO, line.data(), line.size()) < 0) ends = true;  // nobody reads it
-  }
-  tell(Word::Kind::end, ending.exit_status);
+  if (first.wait_for(kRecording) != std::future_status::ready || first.get()) say("plasmid: " + ending.reason + "\n");
   leave_process(ending.exit_status, true);
 }
 

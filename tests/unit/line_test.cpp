@@ -88,6 +88,49 @@ TEST(Line, ACallIsAnsweredByThePort) {
   EXPECT_EQ(answered->answer.state.step, 42);
 }
 
+TEST(Line, AStrangerIsReadNoFurtherThanItsFirstWord) {
+  auto [here, there] = two_ends();
+  Word strange = word(2);
+  strange.token = kToken + 1;
+  here.send(strange);
+  for (int step = 1; step <= 100000; ++step) here.send(word(1, step));
+  EXPECT_TRUE(there.receive(kToken).empty());
+  EXPECT_TRUE(there.broken());
+  EXPECT_FALSE(there.closed()) << "no rank has died";
+}
+
+TEST(Line, AFarewellIsReadThoughTheOtherEndTakesNoWordAnyMore) {
+  auto [here, there] = two_ends();
+  Word farewell = word(1);
+  farewell.kind = Word::Kind::farewell;
+  here.send(farewell);
+  here = Line(Descriptor());
+  there.send(word(0));
+  there.send(word(0));
+  EXPECT_FALSE(there.broken());
+  const auto words = there.receive(kToken);
+  ASSERT_EQ(words.size(), 1U);
+  EXPECT_EQ(words[0].kind, Word::Kind::farewell);
+  EXPECT_TRUE(there.closed());
+}
+
+TEST(Line, ACallThatIsNotAnsweredSaysFarewell) {
+  Port port(false);
+  EXPECT_FALSE(call(loopback_address(), port.number(), word(5), std::chrono::milliseconds(1)));
+  wait_for(port.descriptor());
+  auto taken = port.accept();
+  ASSERT_TRUE(taken);
+  std::vector<Word> words;
+  while (!taken->broken()) {
+    wait_for(taken->descriptor());
+    for (const Word& got : taken->receive(kToken)) words.push_back(got);
+  }
+  ASSERT_EQ(words.size(), 2U);
+  EXPECT_EQ(words[0].kind, Word::Kind::beat);
+  EXPECT_EQ(words[1].kind, Word::Kind::farewell);
+  EXPECT_EQ(words[1].rank, 5);
+}
+
 TEST(Line, ACallToNobodyEnds) {
   std::uint16_t number = 0;
   {
