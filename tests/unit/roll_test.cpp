@@ -48,6 +48,19 @@ TEST(Roll, ARankOutsideOfOperationsIsBlamedBeforeThoseThatWait) {
                        "operation 7), for 12 s; rank 0 on host n1 waits in all_reduce"));
 }
 
+TEST(Roll, ARankInDoubtIsBlamedForAllOfItsTimeAndWithWhatItSeemsToDo) {
+  Roll roll = of_three();
+  RankState saving = state("all_reduce", false, 10);
+  saving.quiet = 100, saving.doubt = RankState::Doubt::syncs;
+  for (int rank = 0; rank < 3; ++rank) roll.hear(rank, state("barrier", true, 100), 50);
+  roll.hear(1, saving, 50);
+  EXPECT_TRUE(contains(roll.stuck(50, kTimeout, kPatience),
+                       "after all_reduce of 3 ranks (its operation 7), waiting for a disk to sync, for 100 s; rank 0"));
+  saving.idle = 9.5, saving.quiet = 95;
+  roll.hear(1, saving, 50);
+  EXPECT_FALSE(roll.stuck(50, kTimeout, kPatience)) << "the others wait for it";
+}
+
 TEST(Roll, WhereAllWaitTheFurthestBehindIsBlamed) {
   Roll roll = of_three();
   roll.hear(0, state("all_reduce", true, 11, 9), 50);
