@@ -69,7 +69,7 @@ class Evaluator {
 
   // A run that goes on may remove the checkpoint that is being read: then a newer one has come.
   void take_weights() {
-    constexpr int kAttempts = 5;
+    constexpr int kAttempts = 100;
     for (int attempt = 1;; ++attempt) {
       const Index newest = newest_step();
       try {

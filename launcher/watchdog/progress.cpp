@@ -75,7 +75,10 @@ RankState Progress::at(double now, Index step) {
   last_ = counted, last_now_ = now;
   RankState state = state_of(activity, idle_, step);
   state.quiet = quiet_;
-  if (doubtful) state.doubt = syncs ? RankState::Doubt::syncs : RankState::Doubt::computes;
+  if (counted.halted)
+    state.doubt = RankState::Doubt::halted;
+  else if (doubtful)
+    state.doubt = syncs ? RankState::Doubt::syncs : RankState::Doubt::computes;
   return state;
 }
 

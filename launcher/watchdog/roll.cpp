@@ -29,6 +29,8 @@ std::string doubt_of(const RankState& state) {
       return ", computing or in a loop";
     case RankState::Doubt::syncs:
       return ", waiting for a disk to sync";
+    case RankState::Doubt::halted:
+      return ", halted by a signal or a debugger";
     default:
       return "";
   }
@@ -115,17 +117,19 @@ std::string Roll::missed(int rank, double now, double timeout) const {
 }
 
 std::vector<int> Roll::blamed(double now, double patience) const {
-  std::vector<int> present, silent, outside, behind;
+  std::vector<int> present, silent, halted, outside, behind;
   std::uint64_t least = UINT64_MAX;
   for (int rank = 0; rank < static_cast<int>(ranks_.size()); ++rank) {
     const Entry& entry = of(rank);
     if (entry.standing != Standing::present) continue;
     if (now - entry.heard >= patience) silent.push_back(rank);
+    if (entry.state.doubt == RankState::Doubt::halted) halted.push_back(rank);
     if (!entry.state.waits) outside.push_back(rank);
     least = std::min(least, entry.state.operations);
     present.push_back(rank);
   }
   if (!silent.empty()) return silent;
+  if (!halted.empty()) return halted;
   if (!outside.empty()) return outside;
   for (const int rank : present)
     if (of(rank).state.operations == least) behind.push_back(rank);

@@ -12,7 +12,7 @@ namespace plasmid {
 
 // What a rank tells of itself.
 struct RankState {
-  enum class Doubt : std::int32_t { none, computes, syncs };  // what may be progress that shows no sign
+  enum class Doubt : std::int32_t { none, computes, syncs, halted };  // what its thread does that shows no sign
   double idle = 0;   // seconds without a sign of progress (Progress), a tenth of those in doubt
   double quiet = 0;  // the same seconds, all of them
   Index step = 0;    // of training; 0 before the first
@@ -39,7 +39,8 @@ class Roll {
   std::optional<std::string> lost(double now) const;
 
   // One line once no rank that was ever heard shows progress for `timeout` seconds, whose own word it is or that is
-  // silent. Blamed are those unheard for `patience`; else those outside operations; else the furthest behind.
+  // silent. Blamed are those unheard for `patience`; else those halted; else those outside operations; else the
+  // furthest behind.
   std::optional<std::string> stuck(double now, double timeout, double patience) const;
 
   // The line of a rank that waits and has not heard another for as long.

@@ -194,7 +194,6 @@ class Stuck(HangTest):
                 launcher, ranks = self.begin()
                 halt_main_thread(ranks[rank])
                 lines = self.gone(launcher, TIMEOUT + SLACK)
-                # Where it was halted inside an operation, it looks like one that waits.
                 self.told(lines, rf"^plasmid: no rank has made progress for 3\.0 s \(train\.timeout_seconds\): .*"
                                  rf"rank {rank} on host \S+ ")
                 self.goes_on()

@@ -61,6 +61,18 @@ TEST(Roll, ARankInDoubtIsBlamedForAllOfItsTimeAndWithWhatItSeemsToDo) {
   EXPECT_FALSE(roll.stuck(50, kTimeout, kPatience)) << "the others wait for it";
 }
 
+TEST(Roll, ARankHaltedInAnOperationIsBlamedBeforeThoseThatWait) {
+  Roll roll = of_three();
+  RankState halted = state("all_reduce", true, 11, 9);
+  halted.doubt = RankState::Doubt::halted;
+  roll.hear(0, state("exchange", true, 11, 8), 50);
+  roll.hear(1, halted, 50);
+  roll.hear(2, state("exchange", true, 11, 8), 50);
+  EXPECT_TRUE(contains(roll.stuck(50, kTimeout, kPatience),
+                       ": rank 1 on host n1 is in step 5, in all_reduce of 3 ranks (its operation 9), halted by a"))
+      << roll.stuck(50, kTimeout, kPatience).value_or("");
+}
+
 TEST(Roll, WhereAllWaitTheFurthestBehindIsBlamed) {
   Roll roll = of_three();
   roll.hear(0, state("all_reduce", true, 11, 9), 50);
