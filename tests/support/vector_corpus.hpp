@@ -1,5 +1,6 @@
 #pragma once
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "runtime/data/corpus.hpp"
@@ -7,7 +8,7 @@
 namespace plasmid::test {
 
 // A corpus that is written out in a test: its records, one after another.
-class VectorCorpus final : public Corpus {
+class VectorCorpus : public Corpus {
  public:
   VectorCorpus(const std::vector<std::vector<std::int32_t>>& records, int vocabulary) : vocabulary_(vocabulary) {
     for (const auto& record : records) {
@@ -33,8 +34,11 @@ class VectorCorpus final : public Corpus {
   std::vector<std::int32_t> tokens;
   std::vector<std::uint8_t> counts;
 
- private:
+ protected:
+  VectorCorpus(int vocabulary, std::vector<Index> begins) : begins_(std::move(begins)), vocabulary_(vocabulary) {}
   std::vector<Index> begins_;
+
+ private:
   int vocabulary_;
   std::vector<std::string> warnings_{"a warning"};
 };

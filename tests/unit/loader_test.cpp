@@ -37,9 +37,9 @@ Line line_of(const MemoryCorpus& corpus, const std::vector<Index>& starts, Index
       if (opens) ++document, position = 0;
       was_real = real;
       const bool counts = real && at + 1 < corpus.size() && corpus.record_of(at + 1) == corpus.record_of(at) &&
-                          corpus.all().counts[place + 1];
-      line.tokens.push_back(real ? corpus.all().tokens[place] : 0);
-      line.labels.push_back(counts ? corpus.all().tokens[place + 1] : -1);
+                          corpus.counts[place + 1];
+      line.tokens.push_back(real ? corpus.tokens[place] : 0);
+      line.labels.push_back(counts ? corpus.tokens[place + 1] : -1);
       line.position.push_back(position);
       line.document.push_back(document);
       line.sample.push_back(static_cast<std::int32_t>(first_sample + static_cast<Index>(j)));

@@ -33,8 +33,7 @@ std::vector<Letters> records_of(const MemoryCorpus& corpus) {
   std::vector<Letters> records(static_cast<std::size_t>(corpus.records()));
   for (Index i = 0; i < corpus.size(); ++i) {
     const auto place = static_cast<std::size_t>(i);
-    records[static_cast<std::size_t>(corpus.record_of(i))].push_back(
-        {corpus.all().tokens[place], corpus.all().counts[place]});
+    records[static_cast<std::size_t>(corpus.record_of(i))].push_back({corpus.tokens[place], corpus.counts[place]});
   }
   return records;
 }
