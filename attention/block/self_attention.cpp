@@ -99,8 +99,9 @@ DropoutMask SelfAttention::weights_mask(const Context& context) const {
   return dropout_mask(context, DropoutPlace::attention_probabilities, options_.dropout);
 }
 
-RingPlan SelfAttention::plan(const Context& context) const {
-  if (!group_->plan) return group_->ring->plan(context.tokens);
+// The batch's, or one made here that `spare` holds.
+const RingPlan& SelfAttention::plan(const Context& context, RingPlan& spare) const {
+  if (!group_->plan) return spare = group_->ring->plan(context.tokens);
   PLASMID_CHECK(group_->plan->map == &context.tokens) << "the plan of another batch";
   return *group_->plan;
 }
@@ -130,7 +131,8 @@ SavedPtr SelfAttention::forward(Context& context, Keep keep, std::span<const Con
       out = place(Keep::core, saved->own_out, out_spare, {{tokens, heads * d}}, "attention.out");
       lse = place(Keep::core, saved->own_lse, lse_spare, {{tokens, heads}}, "attention.lse");
       const Heads part(options_, qkv);
-      group_->ring->forward(plan(context), part.q, part.k, part.v, scale_, out.reshape({tokens, heads, d}), lse,
+      RingPlan spare;
+      group_->ring->forward(plan(context, spare), part.q, part.k, part.v, scale_, out.reshape({tokens, heads, d}), lse,
                             context.scratch, context.compute, weights_mask(context));
     }
   }
@@ -155,7 +157,8 @@ void SelfAttention::backward(Context& context, SavedPtr saved, std::span<const C
     const Buffer dout = context.scratch.take(own->out.spec(), "attention.dout");
     options_.output.input_gradient(context, dy[0], {dout.view()});
     options_.output.weight_gradient(context, own->out, dy[0]);
-    group_->ring->backward(plan(context), part.q, part.k, part.v, own->out.reshape(by_head), own->lse,
+    RingPlan spare;
+    group_->ring->backward(plan(context, spare), part.q, part.k, part.v, own->out.reshape(by_head), own->lse,
                            dout.view().reshape(by_head), scale_, gradient.q, gradient.k, gradient.v, context.scratch,
                            context.compute, weights_mask(context));
   }

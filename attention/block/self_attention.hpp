@@ -67,7 +67,7 @@ class SelfAttention final : public Module {
   Index columns() const { return (options_.heads + 2 * options_.kv_heads) * options_.head_dim; }
   void project(Context&, ConstView x, View qkv) const;
   DropoutMask weights_mask(const Context&) const;
-  RingPlan plan(const Context&) const;
+  const RingPlan& plan(const Context&, RingPlan& spare) const;
   SelfAttentionOptions options_;
   std::shared_ptr<AttentionGroup> group_;
   float scale_;

@@ -7,6 +7,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "attention/kernel/host_blocks.hpp"
@@ -38,8 +39,9 @@ void plan_blocks(const HostCall& call, Index threads, std::vector<RowBlock>& par
     const Range part{begin, std::min(rows, begin + call.block_rows)}, tiles = live_tiles(call, part);
     if (tiles.size() > 0) parts.push_back({0, part, tiles});
   }
-  std::ranges::stable_sort(parts, std::ranges::greater{},
-                           [](const RowBlock& block) { return block.tiles.size() * block.rows.size(); });
+  std::ranges::sort(parts, {}, [](const RowBlock& block) {
+    return std::pair(-block.tiles.size() * block.rows.size(), block.rows.begin);
+  });
   for (Index first = 0, last = 0; first < heads; first = last) {
     last = heads - first < 2 * threads ? heads : first + threads;
     for (const RowBlock& part : parts)

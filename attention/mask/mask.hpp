@@ -26,6 +26,7 @@ struct MaskPlan {
   Index tile = 0;                       // edge of the grid of `tiles`; 0: every tile is live
   std::vector<Tile> tiles;              // ordered by (query, key)
   std::vector<std::uint8_t> key_valid;  // [keys]; empty: all valid
+  bool operator==(const MaskPlan&) const = default;
   bool allows(Index row, Index key) const;
   bool empty() const;   // no row sees any key: nothing to do on this hop
   Index pairs() const;  // (row, key) pairs the spans and valid bits admit: the work

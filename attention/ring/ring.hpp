@@ -19,6 +19,7 @@ struct Hop {
   bool add_gradient = false;    // partial dK, dV of `source` came from rank - 1: add them after this hop's computation
   int gradient_to = -1;         // where the partial sums then go: rank + 1, or `source` itself when they are complete
   int gradient_home_from = -1;  // who sends this rank's own dK, dV home at the end of this hop
+  int mask = -1;                // with work: which of RingPlan::masks this rank's queries have against these keys
 };
 
 // The schedule of rank `rank`: a pure function of what all ranks know alike, so that peers never disagree on a hop and
@@ -30,9 +31,17 @@ std::vector<Hop> ring_schedule(const TokenMap&, const Pattern&, int rank, int si
 // What a ring needs to know of one batch, for every layer and for forward and backward alike. Borrows the map.
 struct RingPlan {
   const TokenMap* map = nullptr;
-  Pattern pattern;
   std::vector<Hop> hops;
+  // Each mask once: 8 bytes a query, and a byte a key where some are padding. Most hops share one, since a shard's
+  // parts see the parts of another whole or not at all, and windows and documents prune the others. Where every hop has
+  // its own, a mask is 1 / (kv_heads d) of the keys and values that it is for.
+  std::vector<MaskPlan> masks;
+
+  const MaskPlan& mask(const Hop& hop) const { return masks[static_cast<std::size_t>(hop.mask)]; }
 };
+
+// Pure, as ring_schedule and plan_mask are.
+RingPlan plan_ring(const TokenMap&, const Pattern&, int rank, int size);
 
 // Exact attention over a sequence sharded over the ranks of `ring`, equal to that of one rank. Each rank holds O(its
 // shard): out and dq are summed in f32 and lse in f64 for the whole turn, and the next key/value chunk is in flight
@@ -47,8 +56,9 @@ class RingAttention {
  public:
   RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern);
 
-  // O(ranks^2) look-ups among the documents' borders, and one look at each validity byte: made once a batch, not once a
-  // layer. The map must outlive it. Debug builds agree on it over the ring.
+  // plan_ring for this rank. O(ranks^2) look-ups among the documents' borders, one look at each validity byte, O(tokens
+  // here) for each hop's mask: made once a batch, not once a layer. The map must outlive it. Debug builds agree on it
+  // over the ring.
   RingPlan plan(const TokenMap&);
   Index plans() const { return plans_; }  // made so far
 

@@ -34,10 +34,6 @@ void check_shapes(const RingPlan& plan, ConstView q, ConstView k, ConstView v) {
       << to_string(k.shape) << " and " << to_string(v.shape) << " for " << tokens << " tokens";
 }
 
-MaskPlan mask_of(const RingPlan& plan, const Hop& hop) {
-  return plan_mask(*plan.map, plan.map->shard, hop.source, plan.pattern);
-}
-
 AttentionDropout dropout_of(const RingPlan& plan, const Hop& hop, const DropoutMask& mask) {
   const TokenMap& map = *plan.map;
   return {mask, map.owned(), map.shards[static_cast<std::size_t>(hop.source)], map.first};
@@ -56,7 +52,7 @@ RingPlan RingAttention::plan(const TokenMap& map) {
   PLASMID_CHECK(ring_.agree_max(mine) == mine && ring_.agree_max(~mine) == ~mine)
       << "the ranks of a ring hold different token maps";
 #endif
-  return {&map, pattern_, ring_schedule(map, pattern_, ring_.rank(), ring_.size())};
+  return plan_ring(map, pattern_, ring_.rank(), ring_.size());
 }
 
 void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, ConstView v, float scale, View out,
@@ -67,10 +63,9 @@ void RingAttention::forward(const RingPlan& plan, ConstView q, ConstView k, Cons
   for (std::size_t hop = 0; hop < plan.hops.size(); ++hop) {
     chunks.post(hop);
     if (plan.hops[hop].work) {
-      const MaskPlan mask = mask_of(plan, plan.hops[hop]);
       const KeysAndValues chunk = chunks.chunk(hop);
       const AttentionDropout dropped = dropout_of(plan, plan.hops[hop], dropout);
-      Attend call{q, chunk.k, chunk.v, mask, scale, {}, dropout ? &dropped : nullptr};
+      Attend call{q, chunk.k, chunk.v, plan.mask(plan.hops[hop]), scale, {}, dropout ? &dropped : nullptr};
       call.poll = [this] { ring_.poll(); };
       const RunningSums::Part part = sums.part();
       kernel_.forward(call, part.out, part.lse, scratch);
@@ -92,11 +87,10 @@ void RingAttention::backward(const RingPlan& plan, ConstView q, ConstView k, Con
   for (std::size_t hop = 0; hop < plan.hops.size(); ++hop) {
     chunks.post(hop);
     if (plan.hops[hop].work) {
-      const MaskPlan mask = mask_of(plan, plan.hops[hop]);
       const KeysAndValues chunk = chunks.chunk(hop);
       const auto [dk_sum, dv_sum] = gradients.target(hop);
       const AttentionDropout dropped = dropout_of(plan, plan.hops[hop], dropout);
-      Attend call{q, chunk.k, chunk.v, mask, scale, {}, dropout ? &dropped : nullptr};
+      Attend call{q, chunk.k, chunk.v, plan.mask(plan.hops[hop]), scale, {}, dropout ? &dropped : nullptr};
       call.poll = [this] { ring_.poll(); };
       kernel_.backward(call, lse, delta.view(), dout, dq, dk_sum, dv_sum, scratch);
     }

@@ -107,4 +107,16 @@ std::vector<Hop> ring_schedule(const TokenMap& map, const Pattern& pattern, int 
   return hops;
 }
 
+RingPlan plan_ring(const TokenMap& map, const Pattern& pattern, int rank, int size) {
+  RingPlan plan{&map, ring_schedule(map, pattern, rank, size), {}};
+  for (Hop& hop : plan.hops) {
+    if (!hop.work) continue;
+    MaskPlan mask = plan_mask(map, rank, hop.source, pattern);
+    const auto same = std::ranges::find(plan.masks, mask);
+    hop.mask = static_cast<int>(same - plan.masks.begin());
+    if (same == plan.masks.end()) plan.masks.push_back(std::move(mask));
+  }
+  return plan;
+}
+
 }  // namespace plasmid

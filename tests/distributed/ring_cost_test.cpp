@@ -175,6 +175,23 @@ TEST(RingCost, KernelsPollOnEveryHop) {
   });
 }
 
+// Every layer and both passes read the masks that the plan holds; none is made beside them.
+TEST(RingCost, PassesBorrowThePlansMasks) {
+  const TokenLine line = line_of(4 * 16, Pattern::causal(), 4, Layout::zigzag);
+  run_ranks(4, [&](Communicator& ring) {
+    std::vector<const MaskPlan*> seen, expected;
+    test::IdleKernel kernel([&](const Attend& call) { seen.push_back(&call.mask); });
+    RingAttention attention(ring, kernel, line.pattern);
+    Shard shard(line, ring.rank());
+    const RingPlan plan = attention.plan(shard.map);
+    for (int pass = 0; pass < 2; ++pass)
+      for (const Hop& hop : plan.hops) expected.push_back(&plan.mask(hop));
+    shard.forward(attention, plan);
+    shard.backward(attention, plan);
+    EXPECT_EQ(seen, expected);
+  });
+}
+
 // The clock of the slowest rank after each pass, when a hop's work takes 1 and a transfer `delay`.
 std::pair<double, double> makespan(const TokenLine& line, double delay) {
   const int ranks = static_cast<int>(line.shards.size());

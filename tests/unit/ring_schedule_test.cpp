@@ -1,6 +1,8 @@
 // The schedules of all ranks side by side, without a communicator: what each rank does must be what its peers expect.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <functional>
 #include <set>
 
 #include "attention/model/family.hpp"
@@ -184,6 +186,35 @@ TEST(RingSchedule, IsMadeOnceAPass) {
       EXPECT_EQ(group->ring->plans(), pass);
     }
     EXPECT_EQ(group->plan, nullptr) << "a plan outlives its batch";
+  }
+}
+
+TEST(RingSchedule, PlansHoldTheMaskOfEveryHop) {
+  for (const TokenLine& whole : test::token_lines())
+    for (const Layout layout : {Layout::contiguous, Layout::zigzag}) {
+      const TokenLine line = whole.split(4, layout);
+      for (int rank = 0; rank < 4; ++rank) {
+        const RingPlan plan = plan_ring(line.map(rank), line.pattern, rank, 4);
+        std::vector<bool> used(plan.masks.size(), false);
+        for (const Hop& hop : plan.hops) {
+          ASSERT_EQ(hop.mask >= 0, hop.work) << line.name;
+          if (!hop.work) continue;
+          used[static_cast<std::size_t>(hop.mask)] = true;
+          EXPECT_EQ(plan.mask(hop), plan_mask(line.map(rank), rank, hop.source, line.pattern)) << line.name;
+        }
+        EXPECT_TRUE(std::ranges::all_of(used, std::identity{})) << line.name;
+      }
+    }
+}
+
+// What a ring's masks take must not grow with it: the own shard, the earlier ones and the later ones.
+TEST(RingSchedule, HopsShareTheirMasks) {
+  for (const int size : {2, 8, 32}) {
+    const TokenLine line = TokenLine{"", 1, 64 * size, Pattern::causal(), {}, {}, {}}.split(size, Layout::zigzag);
+    for (int rank = 0; rank < size; ++rank) {
+      const RingPlan plan = plan_ring(line.map(rank), line.pattern, rank, size);
+      EXPECT_EQ(std::ssize(plan.masks), 1 + (rank > 0) + (rank < size - 1));
+    }
   }
 }
 
