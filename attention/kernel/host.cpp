@@ -133,6 +133,7 @@ class HostKernel final : public AttentionKernel {
 
   Index scratch_bytes(Index queries, Index keys, Index heads, Index kv_heads, Index d) const override {
     const Extents e{queries, keys, heads, kv_heads, d};
+    if (queries == 0 || keys == 0) return 0;
     return std::max(cut_forward(e).bytes(), cut_backward(e).bytes());
   }
 
