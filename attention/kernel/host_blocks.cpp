@@ -99,7 +99,8 @@ void number_rows(const HostCall& call, const RowBlock& block, Index rows, std::u
   for (Index r = 0; r < rows; ++r) {
     const Index row = std::min(block.rows.begin + r, block.rows.end - 1), query = call.row_query(row);
     for (; query >= first + range->size(); ++range) first += range->size();
-    numbers[r] = AttentionDropout::row(dropout.first + range->begin + query - first, call.row_head(block.kv_head, row));
+    numbers[r] = AttentionDropout::row(dropout.first + range->begin + query - first,
+                                       dropout.first_head + call.row_head(block.kv_head, row));
   }
 }
 

@@ -17,6 +17,7 @@ struct AttentionDropout {
   DropoutMask mask;                      // of rows token | head << 48, and columns token
   std::span<const Range> queries, keys;  // places in the line of the call's queries and keys, as TokenMap::shards
   Index first = 0;                       // of the line's tokens in the job's whole batch: token = first + place
+  Index first_head = 0;                  // of the call's query heads among the layer's
   static std::uint64_t row(Index token, Index head) {
     return static_cast<std::uint64_t>(token) | static_cast<std::uint64_t>(head) << 48;
   }

@@ -35,7 +35,7 @@ Extents check_inputs(const Attend& call) {
       PLASMID_CHECK(count == 0) << "places in the line for all " << name << " but " << count;
     };
     check_tokens(dropout->queries, e.queries, "queries"), check_tokens(dropout->keys, e.keys, "keys");
-    PLASMID_CHECK(e.heads <= 1 << 16) << e.heads << " heads";
+    PLASMID_CHECK(dropout->first_head + e.heads <= 1 << 16) << dropout->first_head + e.heads << " heads";
   }
   for (const KeySpan span : mask.rows)
     PLASMID_CHECK(0 <= span.begin && span.begin <= span.end && span.end <= e.keys)

@@ -43,7 +43,8 @@ Index token_of(const AttentionDropout& dropout, std::span<const Range> ranges, I
 // What dropout makes of a weight: its factor.
 double kept(const AttentionDropout* dropout, Index query, Index head, Index key) {
   if (!dropout) return 1;
-  const std::uint64_t row = AttentionDropout::row(token_of(*dropout, dropout->queries, query), head);
+  const std::uint64_t row =
+      AttentionDropout::row(token_of(*dropout, dropout->queries, query), dropout->first_head + head);
   const auto column = static_cast<std::uint64_t>(token_of(*dropout, dropout->keys, key));
   return dropout->mask.keeps(row, column) ? dropout->mask.scale() : 0;
 }

@@ -23,17 +23,20 @@ AnyView half(const AnyView& chunk, Index which) {
 Index shard_tokens(const TokenMap&, int shard);
 Index largest_shard(const TokenMap&);
 
-// Two buffers: the chunk at work, which is sent on meanwhile, and the one coming in.
+// Two buffers: the chunk at work, which is sent on meanwhile, and the one coming in, where it stays. This rank's own
+// keys and values leave from where they are if they are contiguous; parts of a projection are packed once.
 class KeyValueRelay {
  public:
   KeyValueRelay(Communicator&, const RingPlan&, ConstView k, ConstView v, Arena& scratch, Stream&);
 
-  void post(std::size_t hop);                  // the hop's transfers start
+  void post(std::size_t hop);                  // the hop's transfers start; none past the last hop
   KeysAndValues chunk(std::size_t hop) const;  // valid from the end of the hop before
   void wait() { in_flight_.wait(stream_); }
+  void release();  // the buffers, once the last hop is done
 
  private:
   View buffer(std::size_t hop);
+  KeysAndValues outgoing(std::size_t hop);
 
   Communicator& ring_;
   const RingPlan& plan_;

@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <array>
+#include <utility>
 
 #include "attention/ring/relay.hpp"
 #include "attention/ring/running.hpp"
@@ -37,6 +39,32 @@ void check_shapes(const RingPlan& plan, ConstView q, ConstView k, ConstView v) {
 AttentionDropout dropout_of(const RingPlan& plan, const Hop& hop, const DropoutMask& mask) {
   const TokenMap& map = *plan.map;
   return {mask, map.owned(), map.shards[static_cast<std::size_t>(hop.source)], map.first};
+}
+
+// Some query heads and the key heads that they read.
+struct Heads {
+  Range q, kv;
+
+  template <class AnyView>
+  AnyView of_q(const AnyView& view) const {
+    return view.slice(1, q.begin, q.end);
+  }
+  template <class AnyView>
+  AnyView of_kv(const AnyView& view) const {
+    return view.slice(1, kv.begin, kv.end);
+  }
+};
+
+// Backward works on this rank's own keys in two parts, before the travelling chunks and after: the first hides the
+// arrival of the first chunk, the second the way home of the last gradients. Backward's five products against
+// forward's two leave each half longer than a hop of forward, so that a transfer which hides there hides here (a third,
+// where there are three heads, is a sixth shorter). A lone head is not divided.
+std::pair<Heads, Heads> halves(const Heads& all) {
+  const Index kv = all.kv.size() / 2, group = all.q.size() / std::max<Index>(1, all.kv.size());
+  if (kv > 0) return {{{0, kv * group}, {0, kv}}, {{kv * group, all.q.end}, {kv, all.kv.end}}};
+  const Index q = all.q.size() / 2;
+  if (q == 0) return {all, {}};
+  return {{{0, q}, all.kv}, {{q, all.q.end}, all.kv}};
 }
 
 }  // namespace
@@ -79,24 +107,34 @@ void RingAttention::backward(const RingPlan& plan, ConstView q, ConstView k, Con
                              ConstView dout, float scale, View dq, View dk, View dv, Arena& scratch, Stream& stream,
                              const DropoutMask& dropout) {
   check_shapes(plan, q, k, v);
+  KeyValueRelay chunks(ring_, plan, k, v, scratch, stream);
+  chunks.post(0);
   ops::fill(dq, 0, stream);
   const Buffer delta = scratch.take({{q.dim(0), q.dim(1)}}, "ring.delta");
   attention_delta(out, dout, delta.view());
-  KeyValueRelay chunks(ring_, plan, k, v, scratch, stream);
   GradientRelay gradients(ring_, plan, dk, dv, scratch, stream);
+  const auto work = [&](const Hop& hop, const KeysAndValues& chunk, const std::array<View, 2>& sums,
+                        const Heads& part) {
+    if (!hop.work || part.q.size() == 0) return;
+    AttentionDropout dropped = dropout_of(plan, hop, dropout);
+    dropped.first_head = part.q.begin;
+    Attend call{part.of_q(q), part.of_kv(chunk.k),         part.of_kv(chunk.v), plan.mask(hop), scale,
+                {},           dropout ? &dropped : nullptr};
+    call.poll = [this] { ring_.poll(); };
+    kernel_.backward(call, part.of_q(lse), part.of_q(ConstView(delta.view())), part.of_q(dout), part.of_q(dq),
+                     part.of_kv(sums[0]), part.of_kv(sums[1]), scratch);
+  };
+
+  const Heads all{{0, q.dim(1)}, {0, k.dim(1)}};
+  const auto [first, last] = plan.hops.size() > 1 ? halves(all) : std::pair(all, Heads{});
   for (std::size_t hop = 0; hop < plan.hops.size(); ++hop) {
-    chunks.post(hop);
-    if (plan.hops[hop].work) {
-      const KeysAndValues chunk = chunks.chunk(hop);
-      const auto [dk_sum, dv_sum] = gradients.target(hop);
-      const AttentionDropout dropped = dropout_of(plan, plan.hops[hop], dropout);
-      Attend call{q, chunk.k, chunk.v, plan.mask(plan.hops[hop]), scale, {}, dropout ? &dropped : nullptr};
-      call.poll = [this] { ring_.poll(); };
-      kernel_.backward(call, lse, delta.view(), dout, dq, dk_sum, dv_sum, scratch);
-    }
+    if (plan.hops[hop].work) work(plan.hops[hop], chunks.chunk(hop), gradients.target(hop), hop == 0 ? first : all);
     gradients.pass_on(hop);
     chunks.wait();
+    chunks.post(hop + 1);
   }
+  chunks.release();
+  if (!plan.hops.empty()) work(plan.hops[0], {k, v}, {dk, dv}, last);
   gradients.finish();
 }
 

@@ -1,8 +1,12 @@
 #pragma once
 #include <functional>
+#include <vector>
 
 #include "attention/kernel/kernel.hpp"
-#include "parallel/comm/communicator.hpp"
+#include "attention/ring/ring.hpp"
+#include "parallel/cp/partition.hpp"
+#include "tests/support/passing_communicator.hpp"
+#include "tests/support/token_line.hpp"
 
 namespace plasmid::test {
 
@@ -21,41 +25,62 @@ class IdleKernel final : public AttentionKernel {
   AtWork at_work_;
 };
 
-// Passes everything on and counts the bytes that this rank sends point to point, and its polls.
-class CountingCommunicator final : public Communicator {
+// Tensors of one rank without content, and the two passes over them. Keys and values lie inside rows of a projection,
+// or contiguous.
+class IdleShard {
  public:
-  explicit CountingCommunicator(Communicator& inner) : inner_(inner) {}
+  IdleShard(const TokenLine& line, int rank, Index heads, Index kv_heads, Index d, bool fused = true)
+      : map(line.map(rank)),
+        tokens_(token_count(map.owned())),
+        heads_(heads),
+        kv_heads_(kv_heads),
+        d_(d),
+        kv_step_(fused ? (heads + 2 * kv_heads) * d : kv_heads * d),
+        words_(static_cast<std::size_t>(tokens_ * (heads + 2 * kv_heads) * d)) {}
+
+  void forward(RingAttention& attention, const RingPlan& plan) {
+    attention.forward(plan, wide(), narrow(), narrow(), 1, wide(), rows(), scratch, stream);
+  }
+  void backward(RingAttention& attention, const RingPlan& plan) {
+    attention.backward(plan, wide(), narrow(), narrow(), wide(), rows(), wide(), 1, wide(), narrow(), narrow(), scratch,
+                       stream);
+  }
+
+  TokenMap map;
+  Ledger ledger;
+  Arena scratch{Arena::Kind::pool, ledger};
+  Stream stream;
+
+ private:
+  View of(const Shape& shape) { return View(reinterpret_cast<std::byte*>(words_.data()), {shape}); }
+  View wide() { return of({tokens_, heads_, d_}); }
+  View rows() { return of({tokens_, heads_}); }
+  View narrow() {
+    View view = of({tokens_, kv_heads_, d_});
+    view.stride[0] = kv_step_;
+    return view;
+  }
+
+  Index tokens_, heads_, kv_heads_, d_, kv_step_;
+  std::vector<float> words_;
+};
+
+// Counts the bytes that this rank sends point to point, and its polls.
+class CountingCommunicator final : public PassingCommunicator {
+ public:
+  using PassingCommunicator::PassingCommunicator;
   double sent_bytes = 0;
   int polls = 0;
 
-  int rank() const override { return inner_.rank(); }
-  int size() const override { return inner_.size(); }
-  std::unique_ptr<Communicator> split(int color, int key) override { return inner_.split(color, key); }
-  Pending all_reduce(View view, Reduce op, Stream& after) override { return inner_.all_reduce(view, op, after); }
-  Pending all_gather(ConstView in, View out, Stream& after) override { return inner_.all_gather(in, out, after); }
-  Pending reduce_scatter(ConstView in, View out, Reduce op, Stream& after) override {
-    return inner_.reduce_scatter(in, out, op, after);
-  }
-  Pending broadcast(View view, int root, Stream& after) override { return inner_.broadcast(view, root, after); }
-  Pending all_to_all_v(ConstView in, std::span<const Index> send, View out, std::span<const Index> recv,
-                       Stream& after) override {
-    return inner_.all_to_all_v(in, send, out, recv, after);
-  }
   Pending exchange(std::span<const Transfer> transfers, Stream& after) override {
     for (const Transfer& transfer : transfers)
       if (transfer.to >= 0) sent_bytes += static_cast<double>(transfer.send.spec().bytes());
     return inner_.exchange(transfers, after);
   }
-  std::uint64_t agree_max(std::uint64_t value) override { return inner_.agree_max(value); }
-  void barrier() override { inner_.barrier(); }
   void poll() noexcept override {
     ++polls;
     inner_.poll();
   }
-  void abort() noexcept override { inner_.abort(); }
-
- private:
-  Communicator& inner_;
 };
 
 }  // namespace plasmid::test
