@@ -15,6 +15,7 @@ struct World::Impl {
   MpiWorld mpi;
   Communicator& ranks() { return mpi.communicator(); }
   Activity& activity() { return mpi.activity(); }
+  std::string library() { return mpi.library(); }
   [[noreturn]] void abort(int exit_status) noexcept { mpi.abort(exit_status); }
 };
 World::World(int* argc, char*** argv) : impl_(new Impl{{argc, argv}}) {}
@@ -24,6 +25,7 @@ struct World::Impl {
   Activity idle;
   Communicator& ranks() { return *self; }
   Activity& activity() { return idle; }
+  std::string library() { return "none"; }
   [[noreturn]] void abort(int exit_status) noexcept { std::_Exit(exit_status); }
 };
 World::World(int*, char***) : impl_(new Impl) {}
@@ -32,6 +34,7 @@ World::World(int*, char***) : impl_(new Impl) {}
 World::~World() = default;
 Communicator& World::ranks() { return impl_->ranks(); }
 Activity& World::activity() { return impl_->activity(); }
+std::string World::library() { return impl_->library(); }
 void World::abort(int exit_status) noexcept { impl_->abort(exit_status); }
 
 int launched_rank() {

@@ -1,5 +1,6 @@
 #pragma once
 #include <memory>
+#include <string>
 
 #include "parallel/comm/activity.hpp"
 #include "parallel/comm/communicator.hpp"
@@ -17,6 +18,7 @@ class World {
 
   Communicator& ranks();
   Activity& activity();                               // of this rank
+  std::string library();                              // that moves the bytes, in a line: "Open MPI v4.1.4, ..."; "none"
   [[noreturn]] void abort(int exit_status) noexcept;  // ends the processes of all ranks
 
  private:

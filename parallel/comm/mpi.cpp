@@ -250,6 +250,14 @@ MpiWorld::~MpiWorld() {
 
 Activity& MpiWorld::activity() { return state_->activity; }
 
+std::string MpiWorld::library() const {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  mpi::check(MPI_Get_library_version(text, &length), "library version");
+  const std::string all(text, static_cast<std::size_t>(length));
+  return all.substr(0, all.find_first_of(std::string_view("\n\0", 2)));
+}
+
 void MpiWorld::abort(int exit_code) noexcept {
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);

@@ -1,6 +1,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "parallel/comm/activity.hpp"
 #include "parallel/comm/communicator.hpp"
@@ -19,6 +20,7 @@ class MpiWorld {
 
   Communicator& communicator() { return *communicator_; }
   Activity& activity();
+  std::string library() const;                      // name and version, the first line that MPI tells of itself
   [[noreturn]] void abort(int exit_code) noexcept;  // ends every rank's process
 
   // MPI counts are int. Longer views go in parts or as derived types; a lower limit lets short views take that path.

@@ -18,7 +18,7 @@
 #include "runtime/ops/norm.hpp"
 #include "runtime/ops/rope.hpp"
 #include "runtime/optim/optimizer.hpp"
-#include "tests/bench/ceilings.hpp"
+#include "tests/bench/report.hpp"
 
 namespace plasmid::bench {
 namespace {
@@ -179,8 +179,9 @@ int run(std::string_view limit) {
   omp_set_num_threads(1);
   for (const Simd level : {Simd::sse4, Simd::avx2, Simd::avx512})
     if (limit == name_of(level)) limit_simd(level);
+  const Ceilings top = measure_ceilings(1);
   std::printf("%s: FMA loop %.1f GFLOP/s, sgemm 1024^3 %.1f, triad %.1f GB/s\n", name_of(simd_in_use()).c_str(),
-              fma_gflops(), sgemm_gflops(1024), triad_gbytes());
+              top.fma * 1e-9, top.sgemm * 1e-9, top.triad * 1e-9);
   for (const auto layout : {ops::WeightLayout::in_out, ops::WeightLayout::out_in})
     for (const auto& [in, out] : {std::pair<Index, Index>{384, 1152}, {384, 384}, {384, 1536}, {1536, 384}, {384, 256}})
       linear(in, out, layout);
