@@ -30,6 +30,7 @@ struct LshOptions {
   bool causal = true;
   bool same_bucket = false;
   PreviousChunk previous = PreviousChunk::round;
+  Index heads_at_once = 0;  // whose rows travel together where there are several ranks, a matter of memory; 0: all
 };
 
 inline constexpr float kLshSelfScore = -5e4f;

@@ -136,9 +136,8 @@ void LshAttention::run_alone(const LshPlan& plan, Pass& pass, Arena& scratch) co
   }
 }
 
-void LshAttention::run_sharded(const LshPlan&, Pass&, Arena&, Stream&) { PLASMID_CHECK(false) << "later"; }
-
 Index LshAttention::scratch_bytes(Index tokens, Index heads, Index d) const {
+  if (ring_.size() > 1) return sharded_scratch_bytes(tokens, heads, d);
   const Index chunks = ceil_div(tokens, options_.chunk),
               halo = detail::sees_round_before(options_) && chunks > 1 ? 1 : 0;
   const Index alone = arena_bytes({{tokens, heads}}) + arena_bytes({{heads, tokens}, DType::i32}) +

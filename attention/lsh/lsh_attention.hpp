@@ -1,4 +1,6 @@
 #pragma once
+#include <algorithm>
+
 #include "attention/lsh/hash.hpp"
 #include "attention/lsh/plan.hpp"
 #include "parallel/comm/communicator.hpp"
@@ -46,9 +48,14 @@ class LshAttention {
   double send_imbalance(Stream&) const;  // collective: the most rows that a rank sent, over the mean; 1 where none did
 
  private:
+  friend class ShardedRound;
   struct Pass;
+  Index heads_together(Index heads) const {
+    return options_.heads_at_once > 0 ? std::min(heads, options_.heads_at_once) : heads;
+  }
   void run_alone(const LshPlan&, Pass&, Arena&) const;
-  void run_sharded(const LshPlan&, Pass&, Arena&, Stream&);
+  void run_sharded(const LshPlan&, const Pass&, Arena&, Stream&);
+  Index sharded_scratch_bytes(Index tokens, Index heads, Index d) const;
 
   Communicator& ring_;
   LshOptions options_;

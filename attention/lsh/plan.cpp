@@ -74,7 +74,8 @@ LshPlan plan_lsh(const TokenMap& map, int rank, int ranks, Index chunk) {
   for (const Segment& segment : segments) {
     const bool cut = segment.tokens.size() < plan.document_size(segment.document);
     if (segment.holder == rank) {
-      plan.pieces.push_back({{local, local + segment.tokens.size()}, segment.document, cut ? number : -1});
+      plan.pieces.push_back(
+          {{local, local + segment.tokens.size()}, segment.tokens.begin, segment.document, cut ? number : -1});
       local += segment.tokens.size();
     }
     number += cut;

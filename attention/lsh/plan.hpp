@@ -8,7 +8,8 @@ namespace plasmid {
 
 // A run of this holder's tokens that are of one document.
 struct LshPiece {
-  Range local;  // local indices
+  Range local;     // local indices
+  Index line = 0;  // of the first token, in the line
   Index document = 0;
   Index segment = -1;  // its number among the segments of documents that are cut; -1: all of the document is here
 };

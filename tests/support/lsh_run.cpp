@@ -75,6 +75,8 @@ LshRun run_lsh(Communicator& ring, const LshCase& problem, const Shards& shards)
   run.result = {join_rows<float>(ring, local, total, out), join_rows<float>(ring, local, total, dqk),
                 join_rows<float>(ring, local, total, dv), join_rows<double>(ring, local, total, lse_view)};
   run.traffic = attention.traffic(), run.scratch_peak = scratch.peak_bytes();
+  run.scratch_bound = attention.scratch_bytes(n, problem.heads, problem.d);
+  run.imbalance = attention.send_imbalance(stream);
   return run;
 }
 

@@ -10,7 +10,7 @@ struct LshRun {
   LshResult<float> result;  // of the whole line, on every rank
   LshTraffic traffic;
   double imbalance = 1;
-  Index scratch_peak = 0;
+  Index scratch_peak = 0, scratch_bound = 0;  // the latter for one document in shards of this size
 };
 
 // This rank takes its tokens' rows, laid out inside a fused projection; the parts are put together again. `shards`:

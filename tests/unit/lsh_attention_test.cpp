@@ -12,12 +12,30 @@ namespace {
 using test::LshCase;
 using test::LshResult;
 
-TEST(LshAttention, EqualsPyTorch) {
+TEST(LshAttention, EqualsPyTorchUnderEveryInstructionSet) {
   PLASMID_SKIP_WITHOUT_REFERENCE();
-  for (const std::string& name : test::lsh_reference_names()) {
-    const test::LshReference reference = test::read_lsh_reference(name);
-    test::expect_lsh_close(test::run_lsh(reference.problem).result, reference.result, reference.problem, 2e-5, name);
+  for (const Simd simd : {Simd::avx512, Simd::avx2, Simd::sse4, Simd::baseline}) {
+    limit_simd(simd);
+    for (const std::string& name : test::lsh_reference_names()) {
+      const test::LshReference reference = test::read_lsh_reference(name);
+      test::expect_lsh_close(test::run_lsh(reference.problem).result, reference.result, reference.problem, 2e-5,
+                             name + ", " + name_of(simd));
+    }
   }
+  limit_simd(Simd::avx512);
+}
+
+TEST(LshAttention, EqualsTheDefinitionUnderEveryInstructionSet) {
+  for (const Simd simd : {Simd::avx512, Simd::avx2, Simd::sse4, Simd::baseline}) {
+    limit_simd(simd);
+    for (const bool causal : {true, false})
+      for (const Index d : {3, 20, 64}) {
+        const LshCase problem = test::random_lsh_case({0, 170, 300}, 2, d, 8, {2, 45, causal, true}, 11);
+        test::expect_lsh_close(test::run_lsh(problem).result, test::run_lsh_reference(problem), problem, 2e-6,
+                               name_of(simd) + (causal ? " causal " : " ") + std::to_string(d));
+      }
+  }
+  limit_simd(Simd::avx512);
 }
 
 std::vector<std::vector<Index>> lines() {
