@@ -2,7 +2,7 @@
 
 build_packages=(g++ cmake ninja-build ccache pkg-config libopenmpi-dev openmpi-bin libdnnl-dev libhwy-dev
   libprotobuf-dev protobuf-compiler libcli11-dev libspdlog-dev libhts-dev nlohmann-json3-dev libxxhash-dev zlib1g-dev
-  libpcre2-dev libutf8proc-dev)
+  libpcre2-dev libutf8proc-dev libcairo2-dev)
 test_packages=(libgtest-dev libbenchmark-dev python3 tabix)
 
 say() { printf '\n== %s\n' "$*"; }

@@ -27,6 +27,8 @@ struct Hop {
 // gradients with it and then home; the source's own share never travels. Trailing hops without work or transfers are
 // left out: the length differs between ranks. (Liu, Zaharia, Abbeel 2023: ring attention.)
 std::vector<Hop> ring_schedule(const TokenMap&, const Pattern&, int rank, int size);
+// Those of all ranks, one after another, for the cost of one: what a ring is planned by.
+std::vector<std::vector<Hop>> ring_schedules(const TokenMap&, const Pattern&, int size);
 
 // What a ring needs to know of one batch, for every layer and for forward and backward alike. Borrows the map.
 struct RingPlan {

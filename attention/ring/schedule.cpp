@@ -76,24 +76,25 @@ Journey journey_of(const Needs& needs, int source, int size) {
   return journey;
 }
 
-}  // namespace
+std::vector<Journey> journeys_of(const Needs& needs, int size) {
+  std::vector<Journey> journeys;
+  for (int source = 0; source < size; ++source) journeys.push_back(journey_of(needs, source, size));
+  return journeys;
+}
 
-std::vector<Hop> ring_schedule(const TokenMap& map, const Pattern& pattern, int rank, int size) {
-  PLASMID_CHECK(std::ssize(map.shards) == size) << map.shards.size() << " shards over " << size << " ranks";
-  PLASMID_CHECK(0 <= rank && rank < size) << "rank " << rank << " of " << size;
-  const Needs needs(map, pattern);
-  const int next_rank = (rank + 1) % size;
+std::vector<Hop> schedule(const Needs& needs, const std::vector<Journey>& journeys, int rank) {
+  const int size = static_cast<int>(journeys.size()), next_rank = (rank + 1) % size;
+  const auto journey_from = [&](int source) { return journeys[static_cast<std::size_t>(source)]; };
+  const Journey own = journey_from(rank);
   std::vector<Hop> hops;
   int length = 0;  // without trailing hops that do nothing
-  Journey journey = journey_of(needs, rank, size);
-  const Journey own = journey;
   for (int s = 0; s < size; ++s) {
     Hop hop;
     hop.source = (rank + size - s) % size;
+    const Journey journey = journey_from(hop.source);
     hop.work = s <= journey.last && needs.work(rank, hop.source);
     hop.send = s < journey.last;
-    const Journey following = s + 1 < size ? journey_of(needs, (hop.source + size - 1) % size, size) : Journey{};
-    hop.receive = s < following.last;
+    hop.receive = s + 1 < size && s < journey_from((hop.source + size - 1) % size).last;
     hop.add_gradient = journey.first > 0 && journey.first < s && s <= journey.last;
     if (journey.first > 0 && journey.first <= s && s <= journey.last)
       hop.gradient_to = s == journey.last ? hop.source : next_rank;
@@ -101,10 +102,27 @@ std::vector<Hop> ring_schedule(const TokenMap& map, const Pattern& pattern, int 
     if (hop.work || hop.send || hop.receive || hop.add_gradient || hop.gradient_to >= 0 || hop.gradient_home_from >= 0)
       length = s + 1;
     hops.push_back(hop);
-    journey = following;
   }
   hops.resize(static_cast<std::size_t>(length));
   return hops;
+}
+
+}  // namespace
+
+std::vector<Hop> ring_schedule(const TokenMap& map, const Pattern& pattern, int rank, int size) {
+  PLASMID_CHECK(std::ssize(map.shards) == size) << map.shards.size() << " shards over " << size << " ranks";
+  PLASMID_CHECK(0 <= rank && rank < size) << "rank " << rank << " of " << size;
+  const Needs needs(map, pattern);
+  return schedule(needs, journeys_of(needs, size), rank);
+}
+
+std::vector<std::vector<Hop>> ring_schedules(const TokenMap& map, const Pattern& pattern, int size) {
+  PLASMID_CHECK(std::ssize(map.shards) == size) << map.shards.size() << " shards over " << size << " ranks";
+  const Needs needs(map, pattern);
+  const std::vector<Journey> journeys = journeys_of(needs, size);
+  std::vector<std::vector<Hop>> schedules;
+  for (int rank = 0; rank < size; ++rank) schedules.push_back(schedule(needs, journeys, rank));
+  return schedules;
 }
 
 RingPlan plan_ring(const TokenMap& map, const Pattern& pattern, int rank, int size) {

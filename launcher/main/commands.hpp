@@ -9,6 +9,7 @@ void add_train(CLI::App&, int* argc, char*** argv, int& status);
 void add_eval(CLI::App&, int* argc, char*** argv, int& status);
 void add_data(CLI::App&, int& status);
 void add_checkpoint(CLI::App&, int& status);
+void add_plan(CLI::App&, int* argc, char*** argv, int& status);
 void add_doctor(CLI::App&, int* argc, char*** argv, int& status);
 void add_bench(CLI::App&, int* argc, char*** argv, int& status);
 

@@ -21,6 +21,7 @@ int parse_and_run(int argc, char** argv) {
   plasmid::add_eval(app, &forwarded, &arguments, status);
   plasmid::add_data(app, status);
   plasmid::add_checkpoint(app, status);
+  plasmid::add_plan(app, &forwarded, &arguments, status);
   plasmid::add_doctor(app, &forwarded, &arguments, status);
   plasmid::add_bench(app, &forwarded, &arguments, status);
   const bool speaks = plasmid::launched_rank() == 0;
