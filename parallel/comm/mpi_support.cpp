@@ -34,6 +34,7 @@ MPI_Datatype type_of(DType type) {
     case DType::i64:
       return MPI_INT64_T;
     case DType::bf16:
+    case DType::u16:
       return MPI_UINT16_T;
     case DType::u8:
       return MPI_UINT8_T;

@@ -6,8 +6,9 @@
 
 namespace plasmid {
 
-// u8: bytes and validity bits. q32: fixed point, the reversible stream. f64 and i64: sums and counts.
-enum class DType : std::uint8_t { f32, f64, bf16, i32, i64, u8, q32 };
+// u8: bytes and validity bits. u16: bucket numbers. q32: fixed point, the reversible stream. f64 and i64: sums and
+// counts.
+enum class DType : std::uint8_t { f32, f64, bf16, i32, i64, u8, q32, u16 };
 
 constexpr Index size_of(DType type) {
   switch (type) {
@@ -15,6 +16,7 @@ constexpr Index size_of(DType type) {
     case DType::i64:
       return 8;
     case DType::bf16:
+    case DType::u16:
       return 2;
     case DType::u8:
       return 1;
@@ -24,7 +26,7 @@ constexpr Index size_of(DType type) {
 }
 
 constexpr std::string_view name_of(DType type) {
-  constexpr std::string_view names[] = {"f32", "f64", "bf16", "i32", "i64", "u8", "q32"};
+  constexpr std::string_view names[] = {"f32", "f64", "bf16", "i32", "i64", "u8", "q32", "u16"};
   return names[static_cast<int>(type)];
 }
 
@@ -57,6 +59,10 @@ struct DTypeOf<std::int64_t> {
 template <>
 struct DTypeOf<std::uint8_t> {
   static constexpr DType value = DType::u8;
+};
+template <>
+struct DTypeOf<std::uint16_t> {
+  static constexpr DType value = DType::u16;
 };
 
 }  // namespace plasmid

@@ -23,8 +23,8 @@ constexpr std::size_t kLongestHeader = 100'000'000;  // the format's own limit
 constexpr struct {
   DType dtype;
   const char* name;
-} kNames[] = {{DType::f32, "F32"}, {DType::f64, "F64"}, {DType::bf16, "BF16"},
-              {DType::i32, "I32"}, {DType::i64, "I64"}, {DType::u8, "U8"}};
+} kNames[] = {{DType::f32, "F32"}, {DType::f64, "F64"}, {DType::bf16, "BF16"}, {DType::i32, "I32"},
+              {DType::i64, "I64"}, {DType::u8, "U8"},   {DType::u16, "U16"}};
 
 std::optional<DType> dtype_of(const std::string& name) {
   for (const auto& known : kNames)

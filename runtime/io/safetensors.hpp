@@ -25,8 +25,8 @@ class SafetensorsFile {
   std::vector<std::string> names() const;  // sorted
   bool contains(const std::string& name) const;
   // Borrowed from the mapping, or from an aligned copy where the file keeps it askew; lives as long as this object.
-  // F64 F32 BF16 I64 I32 U8; any other dtype (F16 is one), more than Shape::kMaxRank dims, or a name that is not there
-  // throw Error{data}.
+  // F64 F32 BF16 I64 I32 U16 U8; any other dtype (F16 is one), more than Shape::kMaxRank dims, or a name that is not
+  // there throw Error{data}.
   ConstView tensor(const std::string& name) const;
   const std::map<std::string, std::string>& metadata() const;
 

@@ -94,7 +94,8 @@ struct Bytes {
   View view(Index begin, Index count) { return View(bytes.data() + begin * size_of(dtype), {{count}, dtype}); }
   View view() { return view(0, static_cast<Index>(bytes.size()) / size_of(dtype)); }
 };
-constexpr DType kTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8, DType::q32};
+constexpr DType kTypes[] = {DType::f32, DType::f64, DType::bf16, DType::i32,
+                            DType::i64, DType::u8,  DType::q32,  DType::u16};
 
 TEST_P(CommunicatorTest, GathersEveryDtypeAlsoInPlace) {
   on_ranks(GetParam(), [](Communicator& group) {

@@ -76,7 +76,8 @@ TEST(Elementwise, WritesAsToldTo) {
 
 TEST(Elementwise, CopiesEveryDType) {
   Stream stream;
-  for (const DType dtype : {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8, DType::q32}) {
+  for (const DType dtype :
+       {DType::f32, DType::f64, DType::bf16, DType::i32, DType::i64, DType::u8, DType::q32, DType::u16}) {
     const std::size_t row = static_cast<std::size_t>(6 * size_of(dtype));  // 4 of 6 columns are copied
     std::vector<std::byte> from(5 * row), to(5 * row);
     for (std::size_t i = 0; i < from.size(); ++i) from[i] = static_cast<std::byte>(i + 1);
