@@ -64,7 +64,11 @@ Cost SelfAttention::cost(std::span<const TensorSpec> in, Keep keep) const {
     const auto far = static_cast<double>(std::min(limit, total)), line = static_cast<double>(std::max<Index>(total, 1));
     return far - far * far / (2 * line);
   };
-  const double keys = reach(group_->pattern.left) + reach(group_->pattern.right);
+  const Pattern& pattern = group_->pattern;
+  // Of a chunked pattern: the chunk before, and half of the query's own.
+  const double left =
+      pattern.chunk > 0 ? reach(std::min(pattern.left, pattern.chunk + pattern.chunk / 2)) : reach(pattern.left);
+  const double keys = left + reach(pattern.right);
   cost.flops += output.flops(tokens) + 12.0 * static_cast<double>(tokens * heads * d) * keys;
   cost.wire_bytes = group_->ring->wire_bytes(tokens, kv_heads, d);
   if (keep >= Keep::core) cost.saved += core_out + arena_bytes({{tokens, heads}});

@@ -53,7 +53,7 @@ MaskPlan plan_mask(const TokenMap& map, Index query_shard, Index key_shard, cons
       while (next != map.document_begin.end() && *next <= query) ++next;
       PLASMID_CHECK(next != map.document_begin.begin() && next != map.document_begin.end())
           << "token " << query << " lies in no document";
-      const Index begin = std::max(*(next - 1), query - std::min(query, pattern.left));
+      const Index begin = pattern.first_key(*(next - 1), query);
       const Index end = std::min(*next, query + std::min(pattern.right, *next - query) + 1);
       const Index first = local.of(begin), last = std::max(first, local.of(end));
       plan.rows.push_back({static_cast<std::int32_t>(first), static_cast<std::int32_t>(last)});

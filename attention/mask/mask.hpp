@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -36,6 +37,17 @@ struct MaskPlan {
 struct Pattern {
   static constexpr Index kUnlimited = INT64_MAX / 4;
   Index left = kUnlimited, right = kUnlimited;  // keys from query - left to query + right, inclusive
+  // Where not 0: positions of a document are cut into chunks of so many, and no key before those of the chunk before
+  // the query's own is seen (the local layers of Kitaev et al. 2020).
+  Index chunk = 0;
+  static constexpr Pattern local(Index chunk) { return {kUnlimited, 0, chunk}; }
+  // The first place of the line that a query at `query` may see, in a document that begins at `document`.
+  constexpr Index first_key(Index document, Index query) const {
+    Index first = query - document < left ? document : query - left;
+    if (chunk > 0) first = std::max(first, document + std::max<Index>(0, (query - document) / chunk - 1) * chunk);
+    return first;
+  }
+  bool operator==(const Pattern&) const = default;
   static constexpr Pattern full() { return {}; }
   static constexpr Pattern causal() { return {kUnlimited, 0}; }
 };

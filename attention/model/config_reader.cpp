@@ -90,6 +90,31 @@ std::string ConfigReader::text(std::string_view field, std::string_view otherwis
   return value->get<std::string>();
 }
 
+std::vector<std::string> ConfigReader::texts(std::string_view field) const {
+  const nlohmann::json* value = impl_->find(field);
+  if (!value) refuse(field, "is missing");
+  std::vector<std::string> all;
+  if (!value->is_array()) refuse(field, "is not a list: " + quote(value->dump()));
+  for (const auto& entry : *value) {
+    if (!entry.is_string()) refuse(field, "holds what is not a string: " + quote(entry.dump()));
+    all.push_back(entry.get<std::string>());
+  }
+  return all;
+}
+
+std::vector<Index> ConfigReader::integers(std::string_view field) const {
+  const nlohmann::json* value = impl_->find(field);
+  if (!value) refuse(field, "is missing");
+  std::vector<Index> all;
+  if (!value->is_array()) refuse(field, "is not a list: " + quote(value->dump()));
+  for (const auto& entry : *value) {
+    if (!entry.is_number_integer() || (entry.is_number_unsigned() && entry.get<std::uint64_t>() > INT32_MAX))
+      refuse(field, "holds what is not an integer below 2^31: " + quote(entry.dump()));
+    all.push_back(entry.get<Index>());
+  }
+  return all;
+}
+
 std::optional<ConfigReader> ConfigReader::object(std::string_view field) const {
   const nlohmann::json* value = impl_->find(field);
   if (!value) return std::nullopt;

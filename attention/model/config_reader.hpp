@@ -24,6 +24,8 @@ class ConfigReader {
   double number(std::string_view field, double otherwise) const;
   bool boolean(std::string_view field, bool otherwise) const;
   std::string text(std::string_view field, std::string_view otherwise) const;
+  std::vector<std::string> texts(std::string_view field) const;      // Error{data} where absent or of another type
+  std::vector<Index> integers(std::string_view field) const;         // the same
   std::optional<ConfigReader> object(std::string_view field) const;  // a nested one, if it is there
   std::vector<std::string> fields() const;
 

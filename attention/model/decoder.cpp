@@ -152,7 +152,12 @@ std::unique_ptr<LanguageModel> make_decoder(const ModelShape& shape, std::shared
 
 std::unique_ptr<LanguageModel> make_language_model(const ModelShape& shape, Communicator& ring, const Pattern& pattern,
                                                    Recompute recompute) {
-  return make_decoder(complete(shape), make_attention_group(ring, pattern), recompute);
+  const ModelShape whole = complete(shape);
+  if (const auto make = definition_of(whole.family).make) {
+    PLASMID_CHECK(pattern == Pattern::causal()) << "the layers of this family have patterns of their own";
+    return make(whole, ring, recompute);
+  }
+  return make_decoder(whole, make_attention_group(ring, pattern), recompute);
 }
 
 }  // namespace plasmid

@@ -2,12 +2,13 @@
 
 namespace plasmid {
 
-extern const FamilyDefinition gpt2_family, llama_family;
+extern const FamilyDefinition gpt2_family, llama_family, reformer_family;
 
 std::span<const FamilyDefinition* const> families() {
   static constexpr const FamilyDefinition* all[] = {
       &gpt2_family,
       &llama_family,
+      &reformer_family,
   };
   return all;
 }

@@ -33,6 +33,8 @@ struct FamilyDefinition {
   DecoderParts (*build)(const ModelShape&, const std::shared_ptr<AttentionGroup>&);
   ModelShape (*read)(const ConfigReader&);  // as given; `complete` follows
   nlohmann::ordered_json (*write)(const ModelShape&);
+  // Of a family that is not made of `build`'s parts; else null.
+  std::unique_ptr<LanguageModel> (*make)(const ModelShape&, Communicator& ring, Recompute) = nullptr;
 };
 
 // The double with the float's shortest decimal form: 1e-05, not 9.9999997e-06.

@@ -40,7 +40,8 @@ std::unique_ptr<Module> make_block(const ModelShape& shape, Index layer, const s
       {.attention_norm = std::make_unique<LayerNorm>(name + "ln_1", width, shape.norm_epsilon),
        .attention = std::make_unique<SelfAttention>(std::move(attention), group),
        .mlp_norm = std::make_unique<LayerNorm>(name + "ln_2", width, shape.norm_epsilon),
-       .mlp = std::make_unique<Mlp>(make_affine(name + "mlp.c_fc", width, shape.mlp_width, plain), ops::Gelu::tanh,
+       .mlp = std::make_unique<Mlp>(make_affine(name + "mlp.c_fc", width, shape.mlp_width, plain),
+                                    ops::Activation::gelu_tanh,
                                     make_affine(name + "mlp.c_proj", shape.mlp_width, width, residual)),
        .dropout = shape.dropout});
 }

@@ -68,10 +68,15 @@ std::string short_name(const std::string& name) {
   return name;
 }
 
-// What files hold besides weights: causal masks, rotary frequencies, the second name of a tied head.
+// Where a file may hold a parameter that it does not name as the model does.
+std::string other_name(const std::string& name) {
+  return name == "lm_head.decoder.bias" ? "lm_head.bias" : short_name(name);
+}
+
+// What files hold besides weights: causal masks, rotary frequencies, second names of a tied head and of a bias.
 bool is_known_buffer(const std::string& name) {
   constexpr std::string_view endings[] = {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"};
-  return name == "lm_head.weight" ||
+  return name == "lm_head.weight" || name == "lm_head.bias" ||
          std::ranges::any_of(endings, [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
@@ -113,7 +118,7 @@ void load_weights(const fs::path& directory, WholeStore& store) {
   std::set<std::string> used;
   for (const ParameterPtr& parameter : store.parameters()) {
     std::string name = parameter->name;
-    if (!files.contains(name)) name = short_name(name);
+    if (!files.contains(name)) name = other_name(name);
     if (!files.contains(name))
       throw Error(ErrorCode::data, files.where() + ": entry " + quote(parameter->name) +
                                        " is missing; the model has it as " + to_string(parameter->shape));

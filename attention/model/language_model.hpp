@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "attention/mask/mask.hpp"
 #include "parallel/comm/communicator.hpp"
@@ -9,7 +10,17 @@
 
 namespace plasmid {
 
-enum class Family : std::uint8_t { gpt2, llama };
+enum class Family : std::uint8_t { gpt2, llama, reformer };
+
+// How a layer of a Reformer attends: to all before, or to the chunk of its own and the one before.
+enum class LayerKind : std::uint8_t { dense, local };
+
+struct ReformerShape {                                          // what only this family has
+  std::vector<LayerKind> kinds;                                 // of each layer; fewer: they recur
+  Index local_chunk = 64;                                       // positions
+  Index axial_rows = 0, axial_columns = 0, axial_channels = 0;  // positions = rows * columns; channels of the rows
+  bool operator==(const ReformerShape&) const = default;
+};
 
 // The shape of a decoder-only language model. Zero: not given; `complete` fills the family's defaults and checks.
 struct ModelShape {
@@ -20,7 +31,9 @@ struct ModelShape {
   double rope_base = 10000;
   double dropout = 0;  // while training: of attention weights and both branches of a block; gpt2: of the embedding too
   Index window_left = 0;  // keys before itself that a query sees in every layer; 0: all
-  Index head_dim() const { return width / heads; }
+  Index head_size = 0;    // channels of a head; 0: width / heads
+  ReformerShape reformer = {};
+  Index head_dim() const { return head_size > 0 ? head_size : width / heads; }
   bool sees_a_window() const { return window_left > 0 && window_left < positions - 1; }  // the window hides something
 };
 

@@ -18,7 +18,7 @@ using detail::RunningSums;
 [[maybe_unused]] std::uint64_t fingerprint(const TokenMap& map, const Pattern& pattern) {
   std::uint64_t hash = 0xcbf29ce484222325;
   const auto mix = [&hash](Index word) { hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x100000001b3; };
-  mix(pattern.left), mix(pattern.right);
+  mix(pattern.left), mix(pattern.right), mix(pattern.chunk);
   for (const Index begin : map.document_begin) mix(begin);
   for (const auto& shard : map.shards) {
     mix(-1);

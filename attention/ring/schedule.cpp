@@ -19,7 +19,7 @@ std::vector<Range> visible_keys(const TokenMap& map, std::span<const Range> quer
     for (Index begin = owned.begin; begin < owned.end; begin = *next++) {
       PLASMID_CHECK(next != borders.end()) << "token " << begin << " lies in no document";
       const Index end = std::min(owned.end, *next);
-      const Range keys{std::max(*(next - 1), begin - pattern.left), std::min(*next, end + pattern.right)};
+      const Range keys{pattern.first_key(*(next - 1), begin), std::min(*next, end + pattern.right)};
       if (keys.begin < keys.end) visible.push_back(keys);
       if (end == owned.end) break;
     }

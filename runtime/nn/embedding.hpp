@@ -3,12 +3,24 @@
 
 namespace plasmid {
 
-// y[t] = table[token[t]] (+ positions[TokenMap::position[t]]).  x: token i32 [tokens]; y [tokens, width] f32. Keeps
-// nothing. Tokens and positions outside their tables are CHECKed: whoever reads data or a job refuses them before.
+// A table of vectors by position. Its row is position / divide, modulo its rows where another table divides by more;
+// its vector is added to the channels from `channel` on. One table of all positions has divide 1; two of n and m rows
+// that stand for n * m positions, each for its own channels (Kitaev et al. 2020, axial positional encodings), have
+// divide m and 1.
+struct PositionTable {
+  ParameterPtr table;  // [rows, channels], dims of 1 aside
+  Index divide = 1;
+  Index channel = 0;
+};
+
+// y[t] = table[token[t]] + what the tables of positions give for TokenMap::position[t].  x: token i32 [tokens]; y
+// [tokens, width] f32. Keeps nothing. Tokens and positions outside their tables are CHECKed: whoever reads data or a
+// job refuses them before.
 class Embedding final : public Module {
  public:
   // table [vocabulary, width]; positions [positions, width], or null: none are added.
   explicit Embedding(ParameterPtr table, ParameterPtr positions = nullptr);
+  Embedding(ParameterPtr table, std::vector<PositionTable> positions);
   using Module::backward;
   using Module::cost;
   using Module::forward;
@@ -20,7 +32,9 @@ class Embedding final : public Module {
                 std::span<const Gradient> dx) override;
 
  private:
-  ParameterPtr table_, positions_;
+  bool is_outer(const PositionTable& part) const;
+  ParameterPtr table_;
+  std::vector<PositionTable> positions_;
 };
 
 }  // namespace plasmid

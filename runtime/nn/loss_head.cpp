@@ -1,6 +1,7 @@
 #include "runtime/nn/loss_head.hpp"
 
 #include <algorithm>
+#include <optional>
 
 #include "runtime/nn/saved.hpp"
 #include "runtime/ops/cross_entropy.hpp"
@@ -17,9 +18,25 @@ struct RowSums final : Saved {
   Buffer lse;  // [tokens]
 };
 
+class MaybeLease {
+ public:
+  MaybeLease(Context& context, const ParameterPtr& parameter) {
+    if (parameter) lease_.emplace(context.weights, *parameter, context.compute);
+  }
+  ConstView view() const { return lease_ ? lease_->view() : ConstView(); }
+
+ private:
+  std::optional<Lease> lease_;
+};
+
 }  // namespace
 
-LossHead::LossHead(ParameterPtr weight) : weight_(std::move(weight)) {}
+LossHead::LossHead(ParameterPtr weight, ParameterPtr bias) : weight_(std::move(weight)), bias_(std::move(bias)) {}
+
+void LossHead::parameters(const ParameterVisitor& visitor) {
+  visitor(weight_);
+  if (bias_) visitor(bias_);
+}
 
 Index LossHead::chunk(Index tokens) const {
   return std::clamp<Index>(std::max(kLeastRows, kChunkFloats / weight_->shape[0]), 1, std::max<Index>(1, tokens));
@@ -52,12 +69,13 @@ SavedPtr LossHead::forward(Context& context, Keep keep, std::span<const ConstVie
   }
   const Buffer buffer = context.scratch.take({{rows, vocabulary}}, "loss.logits");
   const Lease weight(context.weights, *weight_, context.compute);
+  const MaybeLease bias(context, bias_);
   double loss = 0;
   for (Index begin = 0; begin < tokens; begin += rows) {
     const Index end = std::min(tokens, begin + rows);
     const View logits = buffer.view().slice(0, 0, end - begin);
     const View lse = saved->lse ? saved->lse.view().slice(0, begin, end) : spare.view().slice(0, 0, end - begin);
-    ops::linear_forward(x[0].slice(0, begin, end), weight.view(), kLayout, {}, logits, context.compute);
+    ops::linear_forward(x[0].slice(0, begin, end), weight.view(), kLayout, bias.view(), logits, context.compute);
     loss += ops::cross_entropy_forward(logits, x[1].slice(0, begin, end), lse, context.compute);
   }
   const auto labels = x[1].flat<std::int32_t>();
@@ -75,26 +93,29 @@ void LossHead::backward(Context& context, SavedPtr saved, std::span<const ConstV
   const auto dloss = static_cast<float>(dy[0].flat<double>()[0]);
   const Buffer buffer = context.scratch.take({{rows, vocabulary}}, "loss.logits");
   const Lease weight(context.weights, *weight_, context.compute);
-  const View dweight = context.weights.gradient(*weight_);
+  const MaybeLease bias(context, bias_);
+  const View dweight = context.weights.gradient(*weight_), dbias = bias_ ? context.weights.gradient(*bias_) : View();
   for (Index begin = 0; begin < tokens; begin += rows) {
     const Index end = std::min(tokens, begin + rows);
     const ConstView hidden = x[0].slice(0, begin, end);
     const View logits = buffer.view().slice(0, 0, end - begin);
-    ops::linear_forward(hidden, weight.view(), kLayout, {}, logits, context.compute);
+    ops::linear_forward(hidden, weight.view(), kLayout, bias.view(), logits, context.compute);
     ops::cross_entropy_backward(logits, x[1].slice(0, begin, end), own->lse.view().slice(0, begin, end), dloss,
                                 context.compute);
     if (dx[0].write != Write::skip)
       ops::linear_input_gradient(logits, weight.view(), kLayout, dx[0].write, dx[0].view.slice(0, begin, end),
                                  context.compute);
-    ops::linear_weight_gradient(hidden, logits, kLayout, dweight, {}, context.compute);
+    ops::linear_weight_gradient(hidden, logits, kLayout, dweight, dbias, context.compute);
   }
   announce(context, *weight_);
+  if (bias_) announce(context, *bias_);
 }
 
 void LossHead::logits(Context& context, ConstView hidden, View logits) {
   check_tensor(logits, {{hidden.dim(0), weight_->shape[0]}}, "logits");
   const Lease weight(context.weights, *weight_, context.compute);
-  ops::linear_forward(hidden, weight.view(), kLayout, {}, logits, context.compute);
+  const MaybeLease bias(context, bias_);
+  ops::linear_forward(hidden, weight.view(), kLayout, bias.view(), logits, context.compute);
 }
 
 }  // namespace plasmid

@@ -11,7 +11,8 @@ struct Hidden final : Saved {
 
 }  // namespace
 
-Mlp::Mlp(Affine up, ops::Gelu gelu, Affine down) : up_(std::move(up)), down_(std::move(down)), gelu_(gelu) {
+Mlp::Mlp(Affine up, ops::Activation activation, Affine down)
+    : up_(std::move(up)), down_(std::move(down)), activation_(activation) {
   PLASMID_CHECK(up_.out() == down_.in()) << up_.weight->name << " gives " << up_.out() << " channels, "
                                          << down_.weight->name << " takes " << down_.in();
 }
@@ -37,7 +38,7 @@ SavedPtr Mlp::forward(Context& context, Keep keep, std::span<const ConstView> x,
   const Buffer hidden = context.scratch.take(spec, "mlp.hidden");
   const View up = saved->up ? saved->up.view() : hidden.view();
   up_.forward(context, x[0], up);
-  ops::gelu_forward(up, gelu_, hidden.view(), context.compute);
+  ops::activation_forward(up, activation_, hidden.view(), context.compute);
   down_.forward(context, hidden.view(), y[0]);
   return saved;
 }
@@ -49,10 +50,10 @@ void Mlp::backward(Context& context, SavedPtr saved, std::span<const ConstView> 
   const ConstView up = own->up.view();
   // One buffer in turn: the activation again, its gradient, the gradient before the activation.
   const Buffer hidden = context.scratch.take(up.spec(), "mlp.hidden");
-  ops::gelu_forward(up, gelu_, hidden.view(), context.compute);
+  ops::activation_forward(up, activation_, hidden.view(), context.compute);
   down_.weight_gradient(context, hidden.view(), dy[0]);
   down_.input_gradient(context, dy[0], {hidden.view()});
-  ops::gelu_backward(up, gelu_, hidden.view(), Write::overwrite, hidden.view(), context.compute);
+  ops::activation_backward(up, activation_, hidden.view(), Write::overwrite, hidden.view(), context.compute);
   up_.input_gradient(context, hidden.view(), dx[0]);
   up_.weight_gradient(context, x[0], hidden.view());
 }

@@ -5,11 +5,11 @@
 
 namespace plasmid {
 
-// y = down(gelu(up(x))).  x, y [tokens, width] f32. Keeps up(x) [tokens, hidden]; backward forms the GELU again, which
-// costs less than the memory it would take.
+// y = down(activation(up(x))).  x, y [tokens, width] f32. Keeps up(x) [tokens, hidden]; backward forms the activation
+// again, which costs less than the memory it would take.
 class Mlp final : public Module {
  public:
-  Mlp(Affine up, ops::Gelu gelu, Affine down);
+  Mlp(Affine up, ops::Activation activation, Affine down);
   using Module::backward;
   using Module::cost;
   using Module::forward;
@@ -22,7 +22,7 @@ class Mlp final : public Module {
 
  private:
   Affine up_, down_;
-  ops::Gelu gelu_;
+  ops::Activation activation_;
 };
 
 // y = down(swiglu(gate(x), up(x))).  x, y [tokens, width] f32. Keeps gate(x) and up(x) [tokens, hidden].

@@ -22,9 +22,7 @@ void check_stream(ConstView stream, ConstView like, DType dtype) {
 
 }  // namespace
 
-ReversibleStack::ReversibleStack(std::vector<Layer> layers) : layers_(std::move(layers)) {
-  PLASMID_CHECK(!layers_.empty()) << "a ReversibleStack without layers";
-}
+ReversibleStack::ReversibleStack(std::vector<Layer> layers) : layers_(std::move(layers)) {}
 
 Cost ReversibleStack::cost(const TensorSpec& stream, Keep keep) const {
   Cost total;

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "runtime/base/error.hpp"
+#include "runtime/nn/token_tile.hpp"
 
 namespace plasmid {
 namespace {
@@ -86,14 +87,14 @@ class TiledBranch final : public ReversibleBranch {
   void parameters(const ParameterVisitor& visitor) override { whole_.parameters(visitor); }
 
   SavedPtr forward(Context& context, Keep, ConstView x, View y) override {
-    for_each_tile(context, x.dim(0), [&](Context& here, Range rows) {
+    for_each_tile(context, x.dim(0), tile_, [&](Context& here, Range rows) {
       (void)whole_.forward(here, Keep::nothing, x.slice(0, rows.begin, rows.end), y.slice(0, rows.begin, rows.end));
     });
     return nullptr;
   }
 
   void unwind(Context& context, SavedPtr, ConstView x, View y, ConstView dy, View dx) override {
-    for_each_tile(context, x.dim(0), [&](Context& here, Range rows) {
+    for_each_tile(context, x.dim(0), tile_, [&](Context& here, Range rows) {
       const auto part = [&](auto view) { return view.slice(0, rows.begin, rows.end); };
       if (rows.end < x.dim(0)) here.gradients = nullptr;  // one use, one `ready`: that of the last tile
       whole_.unwind(here, nullptr, part(x), part(y), part(dy), part(dx));
@@ -101,19 +102,6 @@ class TiledBranch final : public ReversibleBranch {
   }
 
  private:
-  template <class Body>
-  void for_each_tile(const Context& c, Index tokens, Body&& body) {
-    Index begin = 0;
-    do {  // once at least: a rank without tokens announces the same parameters as its peers
-      const Range rows{begin, std::min(tokens, begin + tile_)};
-      const TokenPart part(c.tokens, rows);
-      Context here{c.compute, c.saved,   c.scratch,   c.weights, c.rng,
-                   part.map,  c.sources, c.gradients, c.probe,   c.training};
-      body(here, rows);
-      begin = rows.end;
-    } while (begin < tokens);
-  }
-
   WholeBranch whole_;
   Index tile_;
 };

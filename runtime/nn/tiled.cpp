@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/nn/saved.hpp"
+#include "runtime/nn/token_tile.hpp"
 
 namespace plasmid {
 namespace {
@@ -20,15 +21,6 @@ std::vector<AnyView> rows_of(std::span<const AnyView> whole, Range rows) {
   for (const AnyView& view : whole) part.push_back(view.slice(0, rows.begin, rows.end));
   return part;
 }
-
-// The context of one tile.
-struct TileContext {
-  TileContext(const Context& c, Range rows)
-      : part(c.tokens, rows), context{c.compute, c.saved,   c.scratch,   c.weights, c.rng,
-                                      part.map,  c.sources, c.gradients, c.probe,   c.training} {}
-  TokenPart part;
-  Context context;
-};
 
 // One at least: a rank without tokens announces the same parameters in the same order as its peers.
 Index tiles_of(Index tokens, Index tile) { return std::max<Index>(1, ceil_div(tokens, tile)); }
@@ -65,7 +57,7 @@ SavedPtr Tiled::forward(Context& context, Keep keep, std::span<const ConstView> 
   for (Index tile = 0; tile < tiles; ++tile) {
     const Range rows{tile * tile_, std::min(tokens, (tile + 1) * tile_)};
     const Saved* past = earlier ? earlier->tiles[saved->tiles.size()].get() : nullptr;
-    TileContext here(context, rows);
+    TokenTile here(context, rows);
     saved->tiles.push_back(inner_->forward(here.context, keep, rows_of(x, rows), rows_of(y, rows), past));
   }
   return saved;
@@ -79,7 +71,7 @@ void Tiled::backward(Context& context, SavedPtr saved, std::span<const ConstView
     std::vector<Gradient> part(dx.begin(), dx.end());
     for (Gradient& gradient : part)
       if (gradient.write != Write::skip) gradient.view = gradient.view.slice(0, rows.begin, rows.end);
-    TileContext here(context, rows);
+    TokenTile here(context, rows);
     if (tile > 0) here.context.gradients = nullptr;  // one use, one `ready`: that of the last tile worked on
     inner_->backward(here.context, std::move(own->tiles.back()), rows_of(x, rows), rows_of(dy, rows), part);
     own->tiles.pop_back();

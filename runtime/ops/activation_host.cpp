@@ -52,6 +52,11 @@ HWY_INLINE Curve normal_curve(V x) {
           hn::Mul(e, set(0.3989422804014327))};
 }
 
+HWY_INLINE Curve step_curve(V x) {
+  const V value = hn::IfThenElseZero(hn::Gt(x, set(0)), set(1));
+  return {value, hn::Sub(set(1), value), set(0)};
+}
+
 template <class CurveOf>
 HWY_INLINE void curve_forward(const float* x, Index width, float* y, const CurveOf& curve) {
   for_each_vector(width, [&](Index c, Index n) HWY_ATTR {
@@ -71,14 +76,16 @@ HWY_INLINE void curve_backward(const float* x, const float* dy, Index width, Wri
   });
 }
 
-void gelu_row(const float* x, Index width, Gelu kind, float* y) {
-  if (kind == Gelu::tanh) return curve_forward(x, width, y, tanh_curve);
-  curve_forward(x, width, y, normal_curve);
+void activation_row(const float* x, Index width, Activation kind, float* y) {
+  if (kind == Activation::gelu_tanh) return curve_forward(x, width, y, tanh_curve);
+  if (kind == Activation::gelu_erf) return curve_forward(x, width, y, normal_curve);
+  curve_forward(x, width, y, step_curve);
 }
 
-void gelu_gradient_row(const float* x, const float* dy, Index width, Gelu kind, Write write, float* dx) {
-  if (kind == Gelu::tanh) return curve_backward(x, dy, width, write, dx, tanh_curve);
-  curve_backward(x, dy, width, write, dx, normal_curve);
+void activation_gradient_row(const float* x, const float* dy, Index width, Activation kind, Write write, float* dx) {
+  if (kind == Activation::gelu_tanh) return curve_backward(x, dy, width, write, dx, tanh_curve);
+  if (kind == Activation::gelu_erf) return curve_backward(x, dy, width, write, dx, normal_curve);
+  curve_backward(x, dy, width, write, dx, step_curve);
 }
 
 void swiglu_row(const float* gate, const float* up, Index width, float* y) {
@@ -105,8 +112,8 @@ HWY_AFTER_NAMESPACE();
 namespace plasmid::ops {
 namespace {
 
-HWY_EXPORT(gelu_row);
-HWY_EXPORT(gelu_gradient_row);
+HWY_EXPORT(activation_row);
+HWY_EXPORT(activation_gradient_row);
 HWY_EXPORT(swiglu_row);
 HWY_EXPORT(swiglu_gradient_row);
 
@@ -122,23 +129,23 @@ void for_each_row(Index tokens, Index width, Body&& body) {
 
 }  // namespace
 
-void gelu_forward(ConstView x, Gelu kind, View y, Stream&) {
+void activation_forward(ConstView x, Activation kind, View y, Stream&) {
   PLASMID_CHECK(x.shape == y.shape) << to_string(x.shape) << " to " << to_string(y.shape);
   const auto from = x.flat<float>();
   const auto to = y.flat<float>();
   parallel_for(x.count(), kGrain, [&](Index begin, Index end) {
-    HWY_DYNAMIC_DISPATCH(gelu_row)(from.data() + begin, end - begin, kind, to.data() + begin);
+    HWY_DYNAMIC_DISPATCH(activation_row)(from.data() + begin, end - begin, kind, to.data() + begin);
   });
 }
 
-void gelu_backward(ConstView x, Gelu kind, ConstView dy, Write write, View dx, Stream&) {
+void activation_backward(ConstView x, Activation kind, ConstView dy, Write write, View dx, Stream&) {
   if (write == Write::skip) return;
   PLASMID_CHECK(x.shape == dy.shape && x.shape == dx.shape)
       << to_string(x.shape) << ", " << to_string(dy.shape) << " to " << to_string(dx.shape);
   const auto from = x.flat<float>(), gradient = dy.flat<float>();
   const auto to = dx.flat<float>();
   parallel_for(x.count(), kGrain, [&](Index begin, Index end) {
-    HWY_DYNAMIC_DISPATCH(gelu_gradient_row)
+    HWY_DYNAMIC_DISPATCH(activation_gradient_row)
     (from.data() + begin, gradient.data() + begin, end - begin, kind, write, to.data() + begin);
   });
 }

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -11,13 +12,15 @@ namespace {
 constexpr double kCubic = 0.044715;
 const double kRoot = std::sqrt(2 / std::numbers::pi);
 
-double gelu(double x, Gelu kind) {
-  if (kind == Gelu::erf) return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
+double value(double x, Activation kind) {
+  if (kind == Activation::relu) return std::max(x, 0.0);
+  if (kind == Activation::gelu_erf) return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
   return 0.5 * x * (1 + std::tanh(kRoot * (x + kCubic * x * x * x)));
 }
 
-double gelu_slope(double x, Gelu kind) {
-  if (kind == Gelu::erf)
+double slope(double x, Activation kind) {
+  if (kind == Activation::relu) return x > 0 ? 1 : 0;
+  if (kind == Activation::gelu_erf)
     return 0.5 * std::erfc(-x / std::numbers::sqrt2) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
   const double t = std::tanh(kRoot * (x + kCubic * x * x * x));
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * kRoot * (1 + 3 * kCubic * x * x);
@@ -27,19 +30,19 @@ double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 }  // namespace
 
-void gelu_forward(ConstView x, Gelu kind, View y) {
+void activation_forward(ConstView x, Activation kind, View y) {
   PLASMID_CHECK(x.shape == y.shape) << to_string(x.shape) << " to " << to_string(y.shape);
   const auto from = x.flat<float>();
   const auto to = y.flat<float>();
-  for (std::size_t i = 0; i < from.size(); ++i) to[i] = static_cast<float>(gelu(from[i], kind));
+  for (std::size_t i = 0; i < from.size(); ++i) to[i] = static_cast<float>(value(from[i], kind));
 }
 
-void gelu_backward(ConstView x, Gelu kind, ConstView dy, Write write, View dx) {
+void activation_backward(ConstView x, Activation kind, ConstView dy, Write write, View dx) {
   if (write == Write::skip) return;
   PLASMID_CHECK(x.shape == dy.shape && x.shape == dx.shape) << to_string(x.shape) << " to " << to_string(dx.shape);
   const auto from = x.flat<float>(), gradient = dy.flat<float>();
   const auto to = dx.flat<float>();
-  for (std::size_t i = 0; i < from.size(); ++i) put(to[i], gradient[i] * gelu_slope(from[i], kind), write);
+  for (std::size_t i = 0; i < from.size(); ++i) put(to[i], gradient[i] * slope(from[i], kind), write);
 }
 
 void swiglu_forward(ConstView gate, ConstView up, View y) {

@@ -111,14 +111,15 @@ void activations(Index width) {
   std::vector<float> x = normal(kTokens * width, 1), dy = normal(kTokens * width, 2), y(x.size()), z(x.size());
   const View xs = matrix(x, kTokens, width), dys = matrix(dy, kTokens, width), ys = matrix(y, kTokens, width),
              zs = matrix(z, kTokens, width);
-  for (const auto& [kind, name] : {std::pair{ops::Gelu::tanh, "GELU (tanh)"}, {ops::Gelu::erf, "GELU (erf)"}}) {
-    const auto forward = [&, kind = kind] { ops::gelu_forward(xs, kind, ys, stream); };
+  for (const auto& [kind, name] :
+       {std::pair{ops::Activation::gelu_tanh, "GELU (tanh)"}, {ops::Activation::gelu_erf, "GELU (erf)"}}) {
+    const auto forward = [&, kind = kind] { ops::activation_forward(xs, kind, ys, stream); };
     forward();
-    ops::ref::gelu_forward(xs, kind, zs);
+    ops::ref::activation_forward(xs, kind, zs);
     check_close(y, z, name);
     report_bytes(std::string(name) + " forward", bytes(2, width), forward);
     report_bytes(std::string(name) + " backward", bytes(3, width),
-                 [&, kind = kind] { ops::gelu_backward(xs, kind, dys, Write::overwrite, ys, stream); });
+                 [&, kind = kind] { ops::activation_backward(xs, kind, dys, Write::overwrite, ys, stream); });
   }
   report_bytes("SwiGLU forward", bytes(3, width), [&] { ops::swiglu_forward(xs, dys, ys, stream); });
   report_bytes("SwiGLU backward", bytes(5, width), [&] { ops::swiglu_backward(xs, dys, dys, ys, zs, stream); });

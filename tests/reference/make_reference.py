@@ -16,6 +16,7 @@ HERE = pathlib.Path(__file__).parent
 T, VOCABULARY, WIDTH, LAYERS, HEADS, KV_HEADS = 64, 61, 24, 2, 3, 1
 HEAD = WIDTH // HEADS
 POSITIONS, SWIGLU = 80, 40
+AXES, AXIAL, CHUNK, HEAD_SIZE = [8, 10], 9, 16, 6
 EPSILON = 1e-5
 
 
@@ -76,6 +77,32 @@ def llama(w, tokens):
     return norm(x, "model.norm") @ w["lm_head.weight"].T
 
 
+def reformer(w, tokens):  # local layers alone: hashes are drawn at random
+    def norm(x, name):
+        return F.layer_norm(x, x.shape[-1:], w[name + ".weight"], w[name + ".bias"], EPSILON)
+
+    def local(q, k, v):  # each query sees its chunk and the one before, nothing later
+        place = torch.arange(len(tokens))
+        seen = (place[:, None] >= place) & (place[:, None] // CHUNK - place // CHUNK <= 1)
+        scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[2])
+        return scores.masked_fill(~seen, -math.inf).softmax(-1) @ v
+
+    rows, columns = (w[f"reformer.embeddings.position_embeddings.weights.{axis}"] for axis in range(2))
+    grid = torch.cat([rows.expand(*AXES, -1), columns.expand(*AXES, -1)], -1).reshape(-1, WIDTH)
+    x1 = x2 = w["reformer.embeddings.word_embeddings.weight"][tokens] + grid[: len(tokens)]
+    for layer in range(LAYERS):
+        h = f"reformer.encoder.layers.{layer}."
+        n = norm(x2, h + "attention.layer_norm")
+        q, k, v = (split(n @ w[h + f"attention.self_attention.{part}.weight"].T, HEADS)
+                   for part in ("query", "key", "value"))
+        x1 = x1 + join(local(q, k, v)) @ w[h + "attention.output.dense.weight"].T
+        n = norm(x1, h + "feed_forward.layer_norm")
+        inner = F.relu(n @ w[h + "feed_forward.dense.dense.weight"].T + w[h + "feed_forward.dense.dense.bias"])
+        x2 = x2 + inner @ w[h + "feed_forward.output.dense.weight"].T + w[h + "feed_forward.output.dense.bias"]
+    both = norm(torch.cat([x1, x2], -1), "reformer.encoder.layer_norm")
+    return both @ w["lm_head.decoder.weight"].T + w["lm_head.decoder.bias"]
+
+
 def gpt2_shapes():
     shapes = {"transformer.wte.weight": (VOCABULARY, WIDTH), "transformer.wpe.weight": (POSITIONS, WIDTH)}
     for layer in range(LAYERS):
@@ -103,6 +130,31 @@ def llama_shapes():
     return shapes
 
 
+def reformer_shapes():
+    embeddings = "reformer.embeddings."
+    shapes = {embeddings + "word_embeddings.weight": (VOCABULARY, WIDTH),
+              embeddings + "position_embeddings.weights.0": (AXES[0], 1, AXIAL),
+              embeddings + "position_embeddings.weights.1": (1, AXES[1], WIDTH - AXIAL),
+              "reformer.encoder.layer_norm.weight": (2 * WIDTH,), "reformer.encoder.layer_norm.bias": (2 * WIDTH,),
+              "lm_head.decoder.weight": (VOCABULARY, 2 * WIDTH), "lm_head.decoder.bias": (VOCABULARY,)}
+    for layer in range(LAYERS):
+        h = f"reformer.encoder.layers.{layer}."
+        inner = HEADS * HEAD_SIZE
+        shapes |= {h + f"attention.self_attention.{part}.weight": (inner, WIDTH) for part in ("query", "key", "value")}
+        shapes |= {h + "attention.output.dense.weight": (WIDTH, inner),
+                   h + "feed_forward.dense.dense.weight": (SWIGLU, WIDTH), h + "feed_forward.dense.dense.bias": (SWIGLU,),
+                   h + "feed_forward.output.dense.weight": (WIDTH, SWIGLU), h + "feed_forward.output.dense.bias": (WIDTH,)}
+        for name in ("attention.layer_norm", "feed_forward.layer_norm"):
+            shapes[h + name + ".weight"] = shapes[h + name + ".bias"] = (WIDTH,)
+    return shapes
+
+
+REFORMER_CONFIG = {"model_type": "reformer", "attn_layers": ["local"] * LAYERS, "hidden_size": WIDTH,
+                   "num_attention_heads": HEADS, "attention_head_size": HEAD_SIZE, "feed_forward_size": SWIGLU,
+                   "max_position_embeddings": POSITIONS, "vocab_size": VOCABULARY, "layer_norm_eps": EPSILON,
+                   "hidden_act": "relu", "local_attn_chunk_length": CHUNK, "axial_pos_embds": True,
+                   "axial_pos_shape": AXES, "axial_pos_embds_dim": [AXIAL, WIDTH - AXIAL], "is_decoder": True,
+                   "hidden_dropout_prob": 0.0, "local_attention_probs_dropout_prob": 0.0, "tie_word_embeddings": False}
 GPT2_CONFIG = {"model_type": "gpt2", "n_layer": LAYERS, "n_embd": WIDTH, "n_head": HEADS, "n_positions": POSITIONS,
                "vocab_size": VOCABULARY, "layer_norm_epsilon": EPSILON, "activation_function": "gelu_new",
                "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "tie_word_embeddings": True}
@@ -133,7 +185,7 @@ def write_model(name, config, shapes, forward, seed):
         x = torch.randn(shape, generator=draw)
         gain = len(shape) == 1 and key.endswith("weight")
         # Queries and keys are scaled up, so that attention is far from uniform.
-        sharp = 0.6 if ("c_attn" in key or "q_proj" in key or "k_proj" in key) else 0.2
+        sharp = 0.6 if ("c_attn" in key or "q_proj" in key or "k_proj" in key or "query" in key or ".key" in key) else 0.2
         weights[key] = 1 + 0.2 * x if gain else sharp * x
     tokens = torch.randint(0, VOCABULARY, (T + 1,), generator=draw)
     exact = {key: value.double().requires_grad_() for key, value in weights.items()}
@@ -181,4 +233,5 @@ def write_attention(seed):
 if __name__ == "__main__":
     write_model("gpt2_tiny", GPT2_CONFIG, gpt2_shapes(), gpt2, 1)
     write_model("llama_tiny", LLAMA_CONFIG, llama_shapes(), llama, 2)
+    write_model("reformer_tiny", REFORMER_CONFIG, reformer_shapes(), reformer, 4)
     write_attention(3)

@@ -37,7 +37,10 @@ ModelReference::ModelReference(const std::filesystem::path& d) : directory(d) {
 }
 
 std::vector<std::filesystem::path> own_model_references() {
-  return both_families(std::filesystem::path(PLASMID_SOURCE_DIR) / "tests/reference");
+  const std::filesystem::path folder = std::filesystem::path(PLASMID_SOURCE_DIR) / "tests/reference";
+  auto all = both_families(folder);
+  all.push_back(folder / "reformer_tiny");
+  return all;
 }
 std::vector<std::filesystem::path> shared_model_references() { return both_families(reference_folder()); }
 

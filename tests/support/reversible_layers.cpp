@@ -23,7 +23,8 @@ std::vector<Branches> branch_modules(const ReversibleShape& shape, Communicator&
                                                       shape.dropout, DropoutPlace::attention_output));
     auto mlp = std::make_unique<Normed>(
         std::make_unique<LayerNorm>(name + "norm2", shape.width, 1e-5f),
-        dropped(std::make_unique<Mlp>(make_affine(name + "ffn.in", shape.width, shape.hidden, plain), ops::Gelu::erf,
+        dropped(std::make_unique<Mlp>(make_affine(name + "ffn.in", shape.width, shape.hidden, plain),
+                                      ops::Activation::gelu_erf,
                                       make_affine(name + "ffn.out", shape.hidden, shape.width, plain)),
                 shape.dropout, DropoutPlace::mlp_output));
     layers.push_back({std::move(attention), std::move(mlp)});

@@ -8,7 +8,7 @@
 namespace plasmid {
 namespace {
 
-using ops::Gelu;
+using ops::Activation;
 using test::kHalfUlp;
 using test::Padded;
 
@@ -31,17 +31,18 @@ double curve_error(double exponent) { return (std::abs(exponent) * 2 + 16) * kHa
 // The definition's own error in f64: 1 + tanh u cancels where u is far below 0, with up to x^3 as its factor.
 double definition_error(double x) { return 0x1p-52 * (1 + std::abs(x) * (1 + x * x)); }
 
-double gelu_exponent(double x, Gelu kind) {
-  return kind == Gelu::tanh ? std::min(88.0, std::abs(1.6 * (x + 0.044715 * x * x * x))) : std::min(104.0, x * x / 2);
+double gelu_exponent(double x, Activation kind) {
+  return kind == Activation::gelu_tanh ? std::min(88.0, std::abs(1.6 * (x + 0.044715 * x * x * x)))
+                                       : std::min(104.0, x * x / 2);
 }
 
-TEST(Gelu, EqualsItsDefinitionEverywhere) {
+TEST(Activation, EqualsItsDefinitionEverywhere) {
   Stream stream;
   const Padded x = sweep();
-  for (const Gelu kind : {Gelu::tanh, Gelu::erf}) {
+  for (const Activation kind : {Activation::gelu_tanh, Activation::gelu_erf}) {
     Padded y(Shape{x.rows()}), wanted = y, dx = y, slope = y;
-    ops::gelu_forward(x.view(), kind, y.view(), stream);
-    ops::ref::gelu_forward(x.view(), kind, wanted.view());
+    ops::activation_forward(x.view(), kind, y.view(), stream);
+    ops::ref::activation_forward(x.view(), kind, wanted.view());
     test::expect_within(
         y, wanted,
         [&](Index i, Index) {
@@ -51,14 +52,14 @@ TEST(Gelu, EqualsItsDefinitionEverywhere) {
         "gelu");
     Padded ones({x.rows()});
     ones.for_each([](float& one) { one = 1; });
-    ops::gelu_backward(x.view(), kind, ones.view(), Write::overwrite, dx.view(), stream);
-    ops::ref::gelu_backward(x.view(), kind, ones.view(), Write::overwrite, slope.view());
+    ops::activation_backward(x.view(), kind, ones.view(), Write::overwrite, dx.view(), stream);
+    ops::ref::activation_backward(x.view(), kind, ones.view(), Write::overwrite, slope.view());
     // The slope is the sum of two terms, the curve and x times its slope, which may cancel.
     test::expect_within(
         dx, slope,
         [&](Index i, Index) {
           const double u = gelu_exponent(x.at(i), kind), a = std::abs(x.at(i));
-          const double inner = kind == Gelu::tanh ? 1.6 * (1 + 0.14 * a * a) : 0.4;
+          const double inner = kind == Activation::gelu_tanh ? 1.6 * (1 + 0.14 * a * a) : 0.4;
           const double terms = (x.at(i) < 0 ? 0 : 1) + (1 + a * inner) * std::exp(-u);
           return curve_error(u) * terms + definition_error(x.at(i));
         },
@@ -66,21 +67,34 @@ TEST(Gelu, EqualsItsDefinitionEverywhere) {
   }
 }
 
-TEST(Gelu, HeedsWriteAliasesAndEveryLength) {
+TEST(Activation, ReluIsExact) {
+  Stream stream;
+  const Padded x = sweep();
+  Padded y(Shape{x.rows()}), dx = y, ones({x.rows()});
+  ones.for_each([](float& one) { one = 1; });
+  ops::activation_forward(x.view(), Activation::relu, y.view(), stream);
+  ops::activation_backward(x.view(), Activation::relu, ones.view(), Write::overwrite, dx.view(), stream);
+  for (Index i = 0; i < x.rows(); ++i) {
+    ASSERT_EQ(y.at(i), x.at(i) > 0 ? x.at(i) : 0) << x.at(i);
+    ASSERT_EQ(dx.at(i), x.at(i) > 0 ? 1 : 0) << x.at(i);
+  }
+}
+
+TEST(Activation, HeedsWriteAliasesAndEveryLength) {
   Stream stream;
   for (const Index n : kCounts)
-    for (const Gelu kind : {Gelu::tanh, Gelu::erf}) {
+    for (const Activation kind : {Activation::gelu_tanh, Activation::gelu_erf, Activation::relu}) {
       const Padded x = Padded::normal({n}, 1), dy = Padded::normal({n}, 2), before = Padded::normal({n}, 3);
       Padded y({n}), in_place = x;
-      ops::gelu_forward(x.view(), kind, y.view(), stream);
-      ops::gelu_forward(in_place.view(), kind, in_place.view(), stream);
+      ops::activation_forward(x.view(), kind, y.view(), stream);
+      ops::activation_forward(in_place.view(), kind, in_place.view(), stream);
       test::expect_same_bits(in_place, y, "forward in place");
 
       Padded skipped = before, written = before, added = before, aliased = dy;
-      ops::gelu_backward(x.view(), kind, dy.view(), Write::skip, skipped.view(), stream);
-      ops::gelu_backward(x.view(), kind, dy.view(), Write::overwrite, written.view(), stream);
-      ops::gelu_backward(x.view(), kind, dy.view(), Write::accumulate, added.view(), stream);
-      ops::gelu_backward(x.view(), kind, aliased.view(), Write::overwrite, aliased.view(), stream);
+      ops::activation_backward(x.view(), kind, dy.view(), Write::skip, skipped.view(), stream);
+      ops::activation_backward(x.view(), kind, dy.view(), Write::overwrite, written.view(), stream);
+      ops::activation_backward(x.view(), kind, dy.view(), Write::accumulate, added.view(), stream);
+      ops::activation_backward(x.view(), kind, aliased.view(), Write::overwrite, aliased.view(), stream);
       test::expect_same_bits(skipped, before, "skip");
       test::expect_same_bits(aliased, written, "dx in place of dy");
       test::expect_within(  // the product may or may not be rounded before it is added
@@ -90,21 +104,21 @@ TEST(Gelu, HeedsWriteAliasesAndEveryLength) {
 }
 
 // What a team does to one tensor: any element may fall into a vector or into a tail.
-TEST(Gelu, BitsOfAnElementDoNotDependOnItsPlace) {
+TEST(Activation, BitsOfAnElementDoNotDependOnItsPlace) {
   Stream stream;
   constexpr Index kCount = 70;
   const Padded x = Padded::normal({kCount}, 1), dy = Padded::normal({kCount}, 2), before = Padded::normal({kCount}, 3);
-  for (const Gelu kind : {Gelu::tanh, Gelu::erf})
+  for (const Activation kind : {Activation::gelu_tanh, Activation::gelu_erf, Activation::relu})
     for (const Write write : {Write::overwrite, Write::accumulate}) {
       Padded y({kCount}), dx = before;
-      ops::gelu_forward(x.view(), kind, y.view(), stream);
-      ops::gelu_backward(x.view(), kind, dy.view(), write, dx.view(), stream);
+      ops::activation_forward(x.view(), kind, y.view(), stream);
+      ops::activation_backward(x.view(), kind, dy.view(), write, dx.view(), stream);
       for (Index begin = 0; begin < kCount; ++begin)
         for (Index end = begin + 1; end <= kCount; ++end) {
           Padded part({kCount}), dpart = before;
-          ops::gelu_forward(x.view().slice(0, begin, end), kind, part.view().slice(0, begin, end), stream);
-          ops::gelu_backward(x.view().slice(0, begin, end), kind, dy.view().slice(0, begin, end), write,
-                             dpart.view().slice(0, begin, end), stream);
+          ops::activation_forward(x.view().slice(0, begin, end), kind, part.view().slice(0, begin, end), stream);
+          ops::activation_backward(x.view().slice(0, begin, end), kind, dy.view().slice(0, begin, end), write,
+                                   dpart.view().slice(0, begin, end), stream);
           for (Index i = begin; i < end; ++i) {
             ASSERT_EQ(part.at(i), y.at(i)) << i << " in [" << begin << ", " << end << ")";
             ASSERT_EQ(dpart.at(i), dx.at(i)) << i << " in [" << begin << ", " << end << ")";
@@ -113,17 +127,17 @@ TEST(Gelu, BitsOfAnElementDoNotDependOnItsPlace) {
     }
 }
 
-TEST(Gelu, DefinitionOfBackwardIsTheSlopeOfForward) {
+TEST(Activation, DefinitionOfBackwardIsTheSlopeOfForward) {
   const Padded x = test::on_grid(Padded::normal({50}, 1, 0, 0, 2)), dy = Padded::normal({50}, 2),
                v = test::signs({50}, 3);
-  for (const Gelu kind : {Gelu::tanh, Gelu::erf}) {
+  for (const Activation kind : {Activation::gelu_tanh, Activation::gelu_erf}) {
     const auto forward = [&](const Padded& at) {
       Padded y({50});
-      ops::ref::gelu_forward(at.view(), kind, y.view());
+      ops::ref::activation_forward(at.view(), kind, y.view());
       return y;
     };
     Padded dx({50});
-    ops::ref::gelu_backward(x.view(), kind, dy.view(), Write::overwrite, dx.view());
+    ops::ref::activation_backward(x.view(), kind, dy.view(), Write::overwrite, dx.view());
     const double rounding = kHalfUlp * test::inner(forward(x).magnitudes(), dy.magnitudes());
     test::expect_slope([&](double s) { return test::inner(forward(test::moved(x, v, s)), dy); }, test::inner(dx, v),
                        rounding, "gelu");

@@ -69,12 +69,12 @@ TEST(AttentionConformance, SelfAttentionWithDropout) {
 TEST(AttentionConformance, TransformerBlock) {
   const auto self = make_self_communicator();
   const auto group = make_attention_group(*self, Pattern::causal());
-  const auto block =
-      make_transformer_block({.attention_norm = std::make_unique<RmsNorm>("norm1", kWidth, 1e-5f),
-                              .attention = std::make_unique<SelfAttention>(rotary_and_grouped(), group),
-                              .mlp_norm = std::make_unique<LayerNorm>("norm2", kWidth, 1e-5f),
-                              .mlp = std::make_unique<Mlp>(make_affine("up", kWidth, 40, kFused), ops::Gelu::tanh,
-                                                           make_affine("down", 40, kWidth, kFused))});
+  const auto block = make_transformer_block(
+      {.attention_norm = std::make_unique<RmsNorm>("norm1", kWidth, 1e-5f),
+       .attention = std::make_unique<SelfAttention>(rotary_and_grouped(), group),
+       .mlp_norm = std::make_unique<LayerNorm>("norm2", kWidth, 1e-5f),
+       .mlp = std::make_unique<Mlp>(make_affine("up", kWidth, 40, kFused), ops::Activation::gelu_tanh,
+                                    make_affine("down", 40, kWidth, kFused))});
   expect_conforms(*block);
 }
 

@@ -31,7 +31,7 @@ void expect_conforms(Module& module, bool linear = false) {
   expect_conforms(module, {.in = {{{kTokens, kWidth}}}, .integer = {}, .linear = linear, .sum = {}});
 }
 
-std::unique_ptr<Mlp> mlp(const std::string& name = "mlp", ops::Gelu gelu = ops::Gelu::tanh) {
+std::unique_ptr<Mlp> mlp(const std::string& name = "mlp", ops::Activation gelu = ops::Activation::gelu_tanh) {
   return std::make_unique<Mlp>(make_affine(name + ".up", kWidth, kHidden, kInOut), gelu,
                                make_affine(name + ".down", kHidden, kWidth, kInOut));
 }
@@ -62,7 +62,8 @@ TEST(ModuleConformance, RmsNorm) {
 }
 
 TEST(ModuleConformance, Mlp) {
-  for (const ops::Gelu gelu : {ops::Gelu::tanh, ops::Gelu::erf}) expect_conforms(*mlp("mlp", gelu));
+  for (const ops::Activation gelu : {ops::Activation::gelu_tanh, ops::Activation::gelu_erf})
+    expect_conforms(*mlp("mlp", gelu));
 }
 
 TEST(ModuleConformance, SwiGluMlp) {

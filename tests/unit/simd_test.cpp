@@ -46,9 +46,9 @@ std::vector<double> run_kernels() {
   ops::layer_norm_backward(x.view(), gain.view(), mean.view(), rstd.view(), dy.view(), Write::overwrite, dx.view(),
                            dgain.view(), dbias.view(), stream);
   keep(dx), keep(dgain), keep(dbias);
-  for (const ops::Gelu kind : {ops::Gelu::tanh, ops::Gelu::erf}) {
-    ops::gelu_forward(x.view(), kind, y.view(), stream);
-    ops::gelu_backward(x.view(), kind, dy.view(), Write::overwrite, dx.view(), stream);
+  for (const ops::Activation kind : {ops::Activation::gelu_tanh, ops::Activation::gelu_erf}) {
+    ops::activation_forward(x.view(), kind, y.view(), stream);
+    ops::activation_backward(x.view(), kind, dy.view(), Write::overwrite, dx.view(), stream);
     keep(y), keep(dx);
   }
   ops::swiglu_forward(x.view(), dy.view(), y.view(), stream);
