@@ -87,7 +87,8 @@ struct Tiles {  // of tokens, whose projections a thread holds at once
   Index rows, count, team;
   TensorSpec memory;
   Tiles(Index tokens, Index heads, Index columns)
-      : rows(std::max(kPanelRows, kTileFloats / columns / kPanelRows * kPanelRows)),
+      : rows(std::min(std::max(kPanelRows, kTileFloats / columns / kPanelRows * kPanelRows),
+                      std::max(kPanelRows, round_up(tokens, kPanelRows)))),
         count(ceil_div(tokens, rows)),
         team(omp_in_parallel() ? 1 : std::clamp<Index>(heads * count, 1, omp_get_max_threads())),
         memory{{team, rows, columns}} {}

@@ -39,7 +39,8 @@ class LshAttention {
   void backward(const LshPlan&, ConstView qk, ConstView v, ConstView buckets, float scale, ConstView out, ConstView lse,
                 ConstView dout, View dqk, View dv, Arena& scratch, Stream&);
 
-  // Upper bound of scratch bytes of the larger of the two, for one document of tokens x ranks.
+  // Upper bound of scratch bytes of the larger of the two, for one document of tokens x ranks. PreviousChunk::sorted
+  // takes four chunks a head more for each further document.
   Index scratch_bytes(Index tokens, Index heads, Index d) const;
   // Sent by a rank in forward and backward where tokens are spread evenly: an estimate.
   double wire_bytes(Index tokens, Index heads, Index d) const;
