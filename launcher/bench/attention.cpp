@@ -1,5 +1,4 @@
-// `plasmid bench attention`: the kernel of one rank. FLOPs are those of the pairs that the mask admits: 4 d a pair and
-// head forward, 10 d backward, where the scores are formed again.
+// `plasmid bench attention`: the kernel of one rank.
 #include <optional>
 
 #include "launcher/bench/attention_options.hpp"
@@ -32,9 +31,6 @@ class LocalAttention {
     forward(), backward();  // gradients start at zero
     shard_.check(shard_.sums());
     dropout_ = dropout;
-  }
-  double pair_flops() const {
-    return static_cast<double>(mask_.pairs()) * static_cast<double>(oracle_.shape().heads * oracle_.shape().d);
   }
 
  private:
@@ -77,19 +73,10 @@ class AttentionBenchmark final : public Benchmark {
     std::optional<LocalAttention> attention;
     together(session.ranks(), [&] { attention.emplace(shape, dropout_).check(); });
     for (const std::string& pass : options_.passes) {
-      const double per_pair = pass == "forward" ? 4 : pass == "backward" ? 10 : 14;
       std::optional<Row> row =
           session.measure({.name = describe(shape, options_) + (dropout_ > 0 ? " dropout " : " ") + pass,
-                           .shape = {{"tokens", shape.tokens},
-                                     {"heads", shape.heads},
-                                     {"kv_heads", shape.kv_heads},
-                                     {"d", shape.d},
-                                     {"mask", options_.mask},
-                                     {"window", options_.window},
-                                     {"dropout", dropout_},
-                                     {"pass", pass},
-                                     {"threads", session.threads()}},
-                           .flops = per_pair * attention->pair_flops(),
+                           .shape = json_of(shape, options_, pass, session, dropout_),
+                           .flops = shape.flops(pass),
                            .run = [&] {
                              if (pass != "backward") attention->forward();
                              if (pass != "forward") attention->backward();

@@ -42,4 +42,18 @@ std::string describe(const AttentionShape& shape, const AttentionOptions& option
   return text + " x " + std::to_string(shape.d);
 }
 
+nlohmann::ordered_json json_of(const AttentionShape& shape, const AttentionOptions& options, const std::string& pass,
+                               Session& session, double dropout) {
+  return {{"tokens", shape.tokens},
+          {"heads", shape.heads},
+          {"kv_heads", shape.kv_heads},
+          {"d", shape.d},
+          {"mask", options.mask},
+          {"window", options.window},
+          {"dropout", dropout},
+          {"pass", pass},
+          {"ranks", session.ranks().size()},
+          {"threads", session.threads()}};
+}
+
 }  // namespace plasmid::bench

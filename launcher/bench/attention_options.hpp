@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "launcher/bench/attention_oracle.hpp"
+#include "launcher/bench/session.hpp"
 
 namespace plasmid::bench {
 
@@ -20,5 +21,8 @@ struct AttentionOptions {
 };
 
 std::string describe(const AttentionShape&, const AttentionOptions&);  // "causal 8192 x 6/2 x 64"
+// What two results must agree in to be compared.
+nlohmann::ordered_json json_of(const AttentionShape&, const AttentionOptions&, const std::string& pass, Session&,
+                               double dropout = 0);
 
 }  // namespace plasmid::bench

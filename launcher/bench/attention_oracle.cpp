@@ -23,6 +23,18 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
 float AttentionShape::scale() const { return 1 / std::sqrt(static_cast<float>(d)); }
 
+double AttentionShape::pairs() const {
+  double sum = 0;
+  for (Index i = 0; i < tokens; ++i)
+    sum += static_cast<double>(std::min(tokens, i + pattern.right + 1) - std::max<Index>(0, i - pattern.left));
+  return sum;
+}
+
+double AttentionShape::flops(const std::string& pass) const {
+  const double per_pair = pass == "forward" ? 4 : pass == "backward" ? 10 : 14;
+  return per_pair * static_cast<double>(heads * d) * pairs();
+}
+
 std::vector<float> AttentionOracle::input(Tensor tensor, Index token, Index head) const {
   std::vector<float> row(at(shape_.d));
   for (Index c = 0; c < shape_.d; c += 4) {

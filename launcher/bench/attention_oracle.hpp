@@ -1,4 +1,5 @@
 #pragma once
+#include <string>
 #include <vector>
 
 #include "attention/mask/mask.hpp"
@@ -9,7 +10,11 @@ namespace plasmid::bench {
 struct AttentionShape {
   Index tokens = 0, heads = 0, kv_heads = 0, d = 0;  // of the whole line: one document
   Pattern pattern;
-  float scale() const;  // 1 / sqrt(d)
+  float scale() const;   // 1 / sqrt(d)
+  double pairs() const;  // of query and key that the pattern admits
+  // FLOPs of "forward", "backward" or "both": of the pairs alone, 4 d a pair and head forward, 10 d backward, where the
+  // scores are formed again.
+  double flops(const std::string& pass) const;
 };
 
 // Of each query: natural log of its sum of exponentials, and the sum of dout * out. [tokens, heads].

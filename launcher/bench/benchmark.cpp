@@ -6,29 +6,31 @@
 
 namespace plasmid::bench {
 
-extern const BenchmarkDefinition attention_benchmark, step_benchmark;
+extern const BenchmarkDefinition attention_benchmark, step_benchmark, ring_benchmark, memory_benchmark;
 
 std::span<const BenchmarkDefinition* const> benchmarks() {
   static constexpr const BenchmarkDefinition* all[] = {
       &attention_benchmark,
       &step_benchmark,
+      &ring_benchmark,
+      &memory_benchmark,
   };
   return all;
 }
 
 void add_common_options(CLI::App& app, const BenchmarkDefinition& definition, Options& options) {
-  app.add_option("--repeats", options.repeats, "timed repetitions, from 5 (7)")->check(CLI::Range(5, 1000000));
   app.add_option("--threads", options.threads,
                  "threads of a rank; else OMP_NUM_THREADS, or the processors divided among the ranks that share them")
       ->check(CLI::Range(1, 4096));
   app.add_option("--simd", options.simd, "instructions to keep to; else the widest that all ranks have")
       ->check(CLI::IsMember({"SSE4", "AVX2", "AVX-512"}));
   app.add_option("--json", options.json, "write the result here too, with the environment and every repetition");
-  if (definition.has_requests)
-    app.add_flag("--on-request", options.on_request,
-                 "check and warm up, then run once for each line read from standard input and print its seconds as a "
-                 "line of JSON: another program can measure in turn with it")
-        ->excludes("--json");
+  if (!definition.timed) return;
+  app.add_option("--repeats", options.repeats, "timed repetitions, from 5 (7)")->check(CLI::Range(5, 1000000));
+  app.add_flag("--on-request", options.on_request,
+               "check and warm up, then run once for each line read from standard input and print its seconds as a "
+               "line of JSON: another program can measure in turn with it")
+      ->excludes("--json");
 }
 
 int run_benchmark(World& world, const BenchmarkDefinition& definition, Benchmark& benchmark, const Options& options) {

@@ -20,8 +20,8 @@ class Benchmark {
 
 struct BenchmarkDefinition {
   const char* name;
-  const char* help;   // what it measures, with an example
-  bool has_requests;  // takes --on-request
+  const char* help;  // what it measures, with an example
+  bool timed;        // takes --repeats and --on-request
   std::unique_ptr<Benchmark> (*make)();
 };
 

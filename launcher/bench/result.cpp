@@ -23,18 +23,6 @@ std::string seconds_text(double seconds) {
   return size >= 1e-3 || size == 0 ? formatted("%.3f ms", seconds * 1e3) : formatted("%.1f us", seconds * 1e6);
 }
 
-// Cells by row and column, the first row the header; the first column is set left, the others right.
-void print_table(const std::vector<std::vector<std::string>>& cells) {
-  std::vector<std::size_t> widths(cells.front().size(), 0);
-  for (const auto& row : cells)
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
-  for (const auto& row : cells) {
-    std::printf("%-*s", static_cast<int>(widths[0]), row[0].c_str());
-    for (std::size_t c = 1; c < row.size(); ++c) std::printf("  %*s", static_cast<int>(widths[c]), row[c].c_str());
-    std::printf("\n");
-  }
-}
-
 std::string header_of(std::string name) {
   std::ranges::replace(name, '_', ' ');
   return name;
@@ -56,11 +44,16 @@ ordered_json json_of(const Row& row) {
                       {"median", row.value.median},
                       {"low", row.value.low},
                       {"high", row.value.high}};
-  for (const Times& times : row.repetitions.all)
-    object["repetitions"].push_back({{"wall", times.wall}, {"cpu", times.cpu}, {"thread", times.thread}});
+  const auto list = [&](const char* name, const Series& series) {
+    for (const Times& times : series.all)
+      object[name].push_back({{"wall", times.wall}, {"cpu", times.cpu}, {"thread", times.thread}});
+  };
+  list("repetitions", row.repetitions);
+  list("beside", row.beside);
   if (row.before.fma > 0) object["ceilings"] = json_of(row.before, row.after);
   object["figures"] = ordered_json::object();
   for (const Figure& figure : row.figures) object["figures"][figure.name] = figure.value;
+  if (!row.details.is_null()) object["details"] = row.details;
   return object;
 }
 
@@ -84,6 +77,17 @@ std::string to_text(double value, Unit unit) {
       return formatted("%.0f", value);
   }
   return "";
+}
+
+void print_table(const std::vector<std::vector<std::string>>& cells) {
+  std::vector<std::size_t> widths(cells.front().size(), 0);
+  for (const auto& row : cells)
+    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+  for (const auto& row : cells) {
+    std::printf("%-*s", static_cast<int>(widths[0]), row[0].c_str());
+    for (std::size_t c = 1; c < row.size(); ++c) std::printf("  %*s", static_cast<int>(widths[c]), row[c].c_str());
+    std::printf("\n");
+  }
 }
 
 void Result::print() const {

@@ -14,6 +14,7 @@
 //              "unit": "s" | "byte", "clock": "wall" | "thread CPU" | null,
 //              "median": .., "low": .., "high": ..,      of the repetitions (Spread); less is better
 //              "repetitions": [{"wall": .., "cpu": .., "thread": ..}, ...]      seconds; absent where nothing was timed
+//              "beside": [...],                          the same, of what was called in turn with it; absent without
 //              "ceilings": {"fma": {"before": .., "after": ..}, "sgemm": {...}, "triad": {...}},   FLOP/s or byte/s a
 //              rank "figures": {"of_fma": .., ...}}]}         in base units: s, byte, FLOP/s, byte/s, fractions
 namespace plasmid::bench {
@@ -33,11 +34,16 @@ struct Row {
   Clock clock = Clock::wall;
   Spread value = {};
   Series repetitions = {};
+  Series beside = {};                // of Workload::beside
   Ceilings before = {}, after = {};  // all zero: not measured
   std::vector<Figure> figures = {};
+  nlohmann::ordered_json details = {};  // what is too long for a table; "details" in the JSON
 };
 
 std::string to_text(double value, Unit);  // "12.3 ms", "1.2 GiB", "81.2 GFLOP/s", "0.862"
+
+// Rows of as many cells, the first row the header; the first column is set left, the others right.
+void print_table(const std::vector<std::vector<std::string>>& cells);
 
 class Result {
  public:

@@ -1,6 +1,7 @@
 #include "launcher/bench/session.hpp"
 
 #include <omp.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdio>
@@ -69,7 +70,13 @@ std::optional<Row> Session::measure(const Workload& workload) {
   row.before = ceilings();
   const PeakResident resident;
   std::vector<double> fma;
-  row.repetitions = repeat(options_.repeats, workload.run, waits_for(), [&] { fma.push_back(fma_rate(threads())); });
+  if (workload.beside) workload.beside();
+  workload.run();
+  for (int i = 0; i < options_.repeats; ++i) {
+    fma.push_back(fma_rate(threads()));
+    if (workload.beside) row.beside.all.push_back(time_of(workload.beside, waits_for()));
+    row.repetitions.all.push_back(time_of(workload.run, waits_for()));
+  }
   resident_ = static_cast<Index>(ranks().agree_max(static_cast<std::uint64_t>(resident.bytes())));
   last_.reset();
   row.after = ceilings();
@@ -96,11 +103,20 @@ void Session::serve(const Workload& workload) {
     std::printf("%s\n", object.dump().c_str());
     std::fflush(stdout);
   };
-  print({{"ready", workload.name}, {"shape", workload.shape}, {"flops", workload.flops}});
+  std::vector<std::int64_t> pids(static_cast<std::size_t>(ranks().size()));
+  const std::int64_t own = ::getpid();
+  Stream stream;
+  ranks().all_gather(view_of(std::span(&own, 1)), view_of(std::span(pids)), stream).wait(stream);
+  print({{"ready", workload.name}, {"shape", workload.shape}, {"flops", workload.flops}, {"pids", pids}});
   std::string line;
   while (ranks().agree_max(speaks() && std::getline(std::cin, line))) {
+    const double fma = ranks().size() * least(fma_rate(threads()), waits_for());
     const Times times = time_of(workload.run, waits_for());
-    print({{"wall", times.wall}, {"cpu", times.cpu}, {"thread", times.thread}, {"resident_peak", resident.bytes()}});
+    print({{"wall", times.wall},
+           {"cpu", times.cpu},
+           {"thread", times.thread},
+           {"fma", fma},
+           {"resident_peak", ranks().agree_max(static_cast<std::uint64_t>(resident.bytes()))}});
   }
 }
 

@@ -23,6 +23,7 @@ struct Workload {
   nlohmann::ordered_json shape;  // what a comparison requires to be equal, beside the name
   double flops = 0;              // of one call, all ranks together; 0: no rate is told
   Work run;                      // collective over all ranks
+  Work beside = {};              // called and timed in turn with it, call by call; empty: nothing is
 };
 
 // One run of a benchmark on one rank. All members are collective but those that only tell.
@@ -41,7 +42,9 @@ class Session {
   // One call to warm up, then `repeats` timed ones, the FMA loop before each, and all ceilings before and after. The
   // row has the figures: rate, of_fma and of_sgemm (rates of all ranks to those of as many of the slowest), and
   // wall_to_cpu, which is above 1 where threads waited: for each other, for another rank, or for a core.
-  // On request: serves standard input until its end instead, and there is no row.
+  // On request: instead, and there is no row, prints a line {"ready", "shape", "flops", "pids" of the ranks}, then for
+  // each line of standard input one of a call: {"wall", "cpu", "thread", "fma": FLOP/s of all ranks just before,
+  // "resident_peak"}.
   std::optional<Row> measure(const Workload&);
 
   // The most bytes that the process of a rank held at once in the repetitions of the last row.

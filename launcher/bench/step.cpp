@@ -53,7 +53,7 @@ class StepBenchmark final : public Benchmark {
 
     const StepCost cost = step_cost(fields, *model_of(job, mesh.along(axes::cp)));
     std::optional<Row> row = session.measure({.name = name_of(job),
-                                              .shape = shape_of(job, session),
+                                              .shape = step_shape(job, session.threads()),
                                               .flops = cost.flops * static_cast<double>(ranks.size()),
                                               .run = [&] { one_step(); }});
     if (!row) return;
@@ -80,25 +80,6 @@ class StepBenchmark final : public Benchmark {
     return (options_.from_file() ? options_.job : options_.family) + " " + std::to_string(shape.layers) + " x " +
            std::to_string(shape.width) + ", " + std::to_string(job.fields.train().batch()) + " x " +
            std::to_string(job.fields.data().sequence_length());
-  }
-
-  static nlohmann::ordered_json shape_of(const Job& job, Session& session) {
-    const v1::Job& fields = job.fields;
-    return {{"family", v1::Model::Family_Name(fields.model().family())},
-            {"layers", job.shape.layers},
-            {"width", job.shape.width},
-            {"heads", job.shape.heads},
-            {"kv_heads", job.shape.kv_heads},
-            {"mlp_width", job.shape.mlp_width},
-            {"vocabulary", job.shape.vocabulary},
-            {"window_left", job.shape.window_left},
-            {"dropout", job.shape.dropout},
-            {"tokens", fields.data().sequence_length()},
-            {"batch", fields.train().batch()},
-            {"micro_batch", fields.train().micro_batch()},
-            {"recompute", v1::Train::Recompute_Name(fields.train().recompute())},
-            {"mesh", {{"dp", fields.mesh().dp()}, {"cp", fields.mesh().cp()}, {"tp", fields.mesh().tp()}}},
-            {"threads", session.threads()}};
   }
 
   static double largest(Index bytes, Communicator& ranks) {

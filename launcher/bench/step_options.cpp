@@ -70,4 +70,23 @@ Job StepOptions::resolve_for(Index length, int ranks) const {
   return resolve(file, ranks);
 }
 
+nlohmann::ordered_json step_shape(const Job& job, int threads) {
+  const v1::Job& fields = job.fields;
+  return {{"family", v1::Model::Family_Name(fields.model().family())},
+          {"layers", job.shape.layers},
+          {"width", job.shape.width},
+          {"heads", job.shape.heads},
+          {"kv_heads", job.shape.kv_heads},
+          {"mlp_width", job.shape.mlp_width},
+          {"vocabulary", job.shape.vocabulary},
+          {"window_left", job.shape.window_left},
+          {"dropout", job.shape.dropout},
+          {"tokens", fields.data().sequence_length()},
+          {"batch", fields.train().batch()},
+          {"micro_batch", fields.train().micro_batch()},
+          {"recompute", v1::Train::Recompute_Name(fields.train().recompute())},
+          {"mesh", {{"dp", fields.mesh().dp()}, {"cp", fields.mesh().cp()}, {"tp", fields.mesh().tp()}}},
+          {"threads", threads}};
+}
+
 }  // namespace plasmid::bench

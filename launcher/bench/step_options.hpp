@@ -1,5 +1,6 @@
 #pragma once
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -22,5 +23,8 @@ struct StepOptions {
   // Resolved for these ranks. Throws Error as `resolve` does; what it says of a field that an option gave names that.
   Job resolve_for(Index tokens, int ranks) const;
 };
+
+// What two results must agree in to be compared.
+nlohmann::ordered_json step_shape(const Job&, int threads);
 
 }  // namespace plasmid::bench

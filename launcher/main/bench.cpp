@@ -1,7 +1,28 @@
 #include "launcher/bench/benchmark.hpp"
+#include "launcher/bench/compare.hpp"
+#include "launcher/main/alone.hpp"
 #include "launcher/main/commands.hpp"
 
 namespace plasmid {
+namespace {
+
+void add_compare(CLI::App& bench, int& status) {
+  CLI::App* command =
+      bench.add_subcommand("compare",
+                           "Sets two results side by side, row by row: the ratio of their medians, and whether it lies "
+                           "outside the spread.\n"
+                           "Example: plasmid bench compare before.json after.json --fail-above 1.1");
+  auto options = std::make_shared<bench::CompareOptions>();
+  command->add_option("BEFORE", options->before, "what --json wrote")->required();
+  command->add_option("AFTER", options->after, "of the same shapes")->required();
+  command
+      ->add_option("--fail-above", options->fail_above,
+                   "exit with 1 where a row's ratio is above this and outside the spread")
+      ->check(CLI::PositiveNumber);
+  command->callback([=, &status] { status = alone([&] { return bench::compare(*options); }); });
+}
+
+}  // namespace
 
 void add_bench(CLI::App& app, int* argc, char*** argv, int& status) {
   CLI::App* command =
@@ -21,6 +42,7 @@ void add_bench(CLI::App& app, int* argc, char*** argv, int& status) {
       status = bench::run_benchmark(world, *definition, *benchmark, *options);
     });
   }
+  add_compare(*command, status);
 }
 
 }  // namespace plasmid
