@@ -67,14 +67,14 @@ HWY_INLINE Floats weight_of(Floats score, Floats high, Floats low) {
 }
 
 // weights = P of one panel. Mask: All, or PairMask.
-template <class Mask>
+template <Index R, class Mask>
 HWY_NOINLINE void weigh(const float* keys, const float* q, Index d, const float* high, const float* low,
                         const Mask& mask, float* weights) {
-  PanelSums s;
-  score_panel(keys, q, d, s);
+  Floats s[R][2];
+  score_keys<R>(keys, q, d, s);
   const Floats high0 = load(high), high1 = load(high + kLanes), low0 = load(low), low1 = load(low + kLanes);
 #pragma GCC unroll 12
-  for (Index r = 0; r < kPanel; ++r) {
+  for (Index r = 0; r < R; ++r) {
     if constexpr (!std::is_same_v<Mask, All>) {
       const Floats self = splat(kLshSelfScore);
       s[r][0] = hn::IfThenElse(mask.self(r, 0), self, s[r][0]),
@@ -88,14 +88,14 @@ HWY_NOINLINE void weigh(const float* keys, const float* q, Index d, const float*
 }
 
 // dscores = dS = P (dP - delta) of one panel, zero for a token with itself.
-template <class Mask>
+template <Index R, class Mask>
 HWY_NOINLINE void score_gradient(const float* values, const float* dout, Index d, const float* delta, const Mask& mask,
                                  const float* weights, float* dscores) {
-  PanelSums dp;
-  score_panel(values, dout, d, dp);
+  Floats dp[R][2];
+  score_keys<R>(values, dout, d, dp);
   const Floats delta0 = load(delta), delta1 = load(delta + kLanes);
 #pragma GCC unroll 12
-  for (Index r = 0; r < kPanel; ++r) {
+  for (Index r = 0; r < R; ++r) {
     Floats ds0 = hn::Mul(load(weights + r * kStrip), hn::Sub(dp[r][0], delta0));
     Floats ds1 = hn::Mul(load(weights + r * kStrip + kLanes), hn::Sub(dp[r][1], delta1));
     if constexpr (!std::is_same_v<Mask, All>)
@@ -104,38 +104,51 @@ HWY_NOINLINE void score_gradient(const float* values, const float* dout, Index d
   }
 }
 
+template <class Mask>
+HWY_INLINE void weigh_any(Index rows, const float* keys, const float* q, const float* values, const float* dout,
+                          Index d, const float* high, const float* low, const float* delta, const Mask& mask,
+                          float* weights, float* dscores) {
+  if (rows == kPanel) {
+    weigh<kPanel>(keys, q, d, high, low, mask, weights);
+    score_gradient<kPanel>(values, dout, d, delta, mask, weights, dscores);
+  } else {
+    weigh<kShortPanel>(keys, q, d, high, low, mask, weights);
+    score_gradient<kShortPanel>(values, dout, d, delta, mask, weights, dscores);
+  }
+}
+
 // P and dS of one strip against one block.
 inline void weigh_block(const LshCall& call, const BackwardScratch& scratch, Index strip, const KeyBlock& keys,
-                        const PanelStates& states, float* weights, float* dscores) {
+                        const PanelStates& states, NextRows& next, float* weights, float* dscores) {
   const Index d = call.d;
   const float *q = scratch.queries.transposed + strip * d * kStrip, *dout = scratch.dout + strip * d * kStrip;
   const float *high = scratch.lse_high + strip * kStrip, *low = scratch.lse_low + strip * kStrip,
               *delta = scratch.delta + strip * kStrip;
   for (Index p = 0; p * kPanel < keys.count; ++p) {
+    next.advance();
     const PanelState state = states[static_cast<std::size_t>(p)];
     if (state == PanelState::dead) continue;
     const float *panel = keys.panels + p * kPanel * d, *values = keys.value_panels + p * kPanel * d;
     float *weight = weights + p * kPanel * kStrip, *dscore = dscores + p * kPanel * kStrip;
+    const Index rows = panel_rows(keys.count, p);
     if (state == PanelState::full) {
-      weigh(panel, q, d, high, low, All{}, weight);
-      score_gradient(values, dout, d, delta, All{}, weight, dscore);
+      weigh_any(rows, panel, q, values, dout, d, high, low, delta, All{}, weight, dscore);
     } else {
       const PairMask mask(call, scratch.queries, strip, keys, p);
-      weigh(panel, q, d, high, low, mask, weight);
-      score_gradient(values, dout, d, delta, mask, weight, dscore);
+      weigh_any(rows, panel, q, values, dout, d, high, low, delta, mask, weight, dscore);
     }
   }
 }
 
-// to[key][c] = sum over rows of weights[key][row] * rows[row][c], for kPanel keys and `vectors` vectors of channels.
+// to[key][c] = sum over rows of weights[key][row] * rows[row][c], for R keys and `vectors` vectors of channels.
 //   strips: those that count; weights of strip s at s * weight_step; rows of strip s at s * kStrip * vectors * kLanes
-template <int vectors>
+template <int vectors, Index R>
 HWY_NOINLINE void gather_rows(const float* HWY_RESTRICT weights, Index weight_step, const float* HWY_RESTRICT rows,
                               std::span<const Index> strips, float* HWY_RESTRICT to) {
   constexpr Index width = vectors * kLanes;
-  Floats sum[kPanel][vectors];
+  Floats sum[R][vectors];
 #pragma GCC unroll 12
-  for (Index r = 0; r < kPanel; ++r) {
+  for (Index r = 0; r < R; ++r) {
     sum[r][0] = hn::Zero(FloatTag());
     if (vectors == 2) sum[r][vectors - 1] = hn::Zero(FloatTag());
   }
@@ -144,7 +157,7 @@ HWY_NOINLINE void gather_rows(const float* HWY_RESTRICT weights, Index weight_st
     for (Index i = 0; i < kStrip; ++i, ++weight, row += width) {
       const Floats row0 = load(row), row1 = load(row + (vectors - 1) * kLanes);
 #pragma GCC unroll 12
-      for (Index r = 0; r < kPanel; ++r) {
+      for (Index r = 0; r < R; ++r) {
         const Floats w = splat(weight[r * kStrip]);
         sum[r][0] = hn::MulAdd(w, row0, sum[r][0]);
         if (vectors == 2) sum[r][vectors - 1] = hn::MulAdd(w, row1, sum[r][vectors - 1]);
@@ -152,7 +165,7 @@ HWY_NOINLINE void gather_rows(const float* HWY_RESTRICT weights, Index weight_st
     }
   }
 #pragma GCC unroll 12
-  for (Index r = 0; r < kPanel; ++r) {
+  for (Index r = 0; r < R; ++r) {
     store(sum[r][0], to + r * width);
     if (vectors == 2) store(sum[r][vectors - 1], to + r * width + kLanes);
   }
@@ -167,17 +180,17 @@ inline void gather_keys(const Extent& e, const StripStates& states, Index strips
   for (Index p = 0; p * kPanel < count; ++p) {
     std::array<Index, std::tuple_size_v<StripStates>> live;
     std::size_t some = 0;
+    const Index rows_of = panel_rows(count, p);
     for (Index s = 0; s < strips; ++s)
       if (states[static_cast<std::size_t>(s)][static_cast<std::size_t>(p)] != PanelState::dead) live[some++] = s;
     for (Index j = 0; j < row_panels.count(); ++j) {
       const Index width = row_panels.width(j);
       const float* from = rows + row_panels.offset(j);
       float* panel = to + key_panels.offset(j) + p * kPanel * width;
-      if (width == kStrip) {
-        gather_rows<2>(weights + p * kPanel * kStrip, e.keys() * kStrip, from, {live.data(), some}, panel);
-      } else {
-        gather_rows<1>(weights + p * kPanel * kStrip, e.keys() * kStrip, from, {live.data(), some}, panel);
-      }
+      const bool wide = width == kStrip;
+      const auto gather = rows_of == kPanel ? (wide ? gather_rows<2, kPanel> : gather_rows<1, kPanel>)
+                                            : (wide ? gather_rows<2, kShortPanel> : gather_rows<1, kShortPanel>);
+      gather(weights + p * kPanel * kStrip, e.keys() * kStrip, from, {live.data(), some}, panel);
     }
   }
 }
@@ -222,14 +235,6 @@ inline void add_to_rows(const LshCall& call, const Extent& e, Index head, const 
   }
 }
 
-inline void prefetch_chunk(const LshCall& call, Index head, Index c, Index part, Index parts) {
-  const std::int32_t* rows = call.rows_of_chunk(head, c);
-  const Index count = call.chunk(c).places.size(), begin = count * part / parts, end = count * (part + 1) / parts;
-  prefetch_rows(call.qk, head, rows, begin, end, call.d);
-  prefetch_rows(call.v, head, rows, begin, end, call.d);
-  prefetch_rows(call.dout, head, rows, begin, end, call.d);
-}
-
 class BackwardStretch {
  public:
   BackwardStretch(const LshCall& call, const LshSplits& splits, Index head, Range chunks, Index chunk, float* memory)
@@ -259,17 +264,15 @@ class BackwardStretch {
     pack_queries(call_, e_, head_, own, s_.q_rows, s_.queries);
     pack_gradients(call_, e_, head_, own, s_);
     const Index strips = ceil_div(own.count, kStrip), step = e_.keys() * kStrip;
+    const Index panels = ceil_div(own.count, kPanel) + (has_before ? ceil_div(blocks[0]->count, kPanel) : 0);
+    NextRows next(call_, head_, c + 1, c + 1 < chunks_.end, own, strips * panels);
     for (Index s = 0; s < strips; ++s) {
-      if (c + 1 < chunks_.end) prefetch_chunk(call_, head_, c + 1, s, strips);
-      const Index begin = s * kStrip, end = std::min(begin + kStrip, own.count);
-      prefetch_rows(call_.dqk, head_, own.row, begin, end, call_.d);
-      prefetch_rows(call_.dv, head_, own.row, begin, end, call_.d);
       std::fill_n(s_.dq, call_.d * kStrip, 0.0f);
       for (std::size_t b = 0; b < 2; ++b) {
         if (!blocks[b]) continue;
         PanelStates& states = states_[b][static_cast<std::size_t>(s)];
         classify(call_, s_.queries, own, s, *blocks[b], b == 1, states);
-        weigh_block(call_, s_, s, *blocks[b], states, s_.weights[b] + s * step, s_.dscores[b] + s * step);
+        weigh_block(call_, s_, s, *blocks[b], states, next, s_.weights[b] + s * step, s_.dscores[b] + s * step);
         KeyRuns storage;
         const std::span<const KeyRun> runs = live_keys(states, blocks[b]->count, storage);
         gather(blocks[b]->rows, call_.d, runs, s_.dscores[b] + s * step, nullptr, s_.dq);

@@ -138,6 +138,29 @@ inline void pack_keys(const LshCall& call, const Extent& e, Index head, const st
   }
 }
 
+// A chunk's last panel often holds few keys: up to so many take a register block of their own.
+inline constexpr Index kShortPanel = 4;
+constexpr Index panel_rows(Index count, Index panel) {
+  return count - panel * kPanel <= kShortPanel ? kShortPanel : kPanel;
+}
+
+// sums = K Q^T for the first R keys of a panel and one strip of rows.   keys [d][kPanel], rows [d][kStrip]
+template <Index R>
+HWY_INLINE void score_keys(const float* HWY_RESTRICT keys, const float* HWY_RESTRICT rows, Index d,
+                           Floats (&sums)[R][2]) {
+#pragma GCC unroll 12
+  for (Index r = 0; r < R; ++r) sums[r][0] = sums[r][1] = hn::Zero(FloatTag());
+  for (Index k = 0; k < d; ++k) {
+    const Floats row0 = load(rows + k * kStrip), row1 = load(rows + k * kStrip + kLanes);
+#pragma GCC unroll 12
+    for (Index r = 0; r < R; ++r) {
+      const Floats key = splat(keys[k * kPanel + r]);
+      sums[r][0] = hn::MulAdd(key, row0, sums[r][0]);
+      sums[r][1] = hn::MulAdd(key, row1, sums[r][1]);
+    }
+  }
+}
+
 // The queries of a chunk, kStrip to a strip. Lanes beyond them are zero rows at position -1, in no bucket.
 struct Queries {
   float* transposed;                // [strips][d][kStrip], times scale
@@ -215,7 +238,7 @@ inline void classify(const LshCall& call, const Queries& queries, const KeyBlock
   const Index first_lane = strip * kStrip, end_lane = std::min(first_lane + kStrip, own.count);
   for (Index p = 0; p * kPanel < keys.count; ++p) {
     const Index first = p * kPanel, end = std::min(first + kPanel, keys.count);
-    PanelState state = end - first == kPanel ? PanelState::full : PanelState::partial;
+    PanelState state = end - first == panel_rows(keys.count, p) ? PanelState::full : PanelState::partial;
     if (call.causal) {
       if (keys.first[p] > queries.last[strip]) {
         states[static_cast<std::size_t>(p)] = PanelState::dead;
@@ -252,16 +275,54 @@ inline std::span<const KeyRun> live_keys(const PanelStates& states, Index count,
   return {runs.data(), made};
 }
 
-// Asks for the rows of a later chunk: they lie far apart.
+// Asks for rows that lie far apart. Always inlined, like its callers: GCC drops calls of functions that only prefetch.
 template <class Float>
-HWY_INLINE void prefetch_rows(const Rows<Float>& from, Index head, const std::int32_t* rows, Index begin, Index end,
-                              Index d) {
+HWY_INLINE void prefetch_row(const Rows<Float>& from, Index head, Index row, Index d) {
   constexpr Index kLine = 16;
-  for (Index r = begin; r < end; ++r) {
-    const float* row = from.at(rows[r], head);
-    for (Index c = 0; c < d; c += kLine) __builtin_prefetch(row + c, !std::is_const_v<Float>, 2);
-  }
+  const Float* first = from.at(row, head);
+  for (Index c = 0; c < d; c += kLine) __builtin_prefetch(first + c, !std::is_const_v<Float>, 2);
 }
+
+// The rows that the next chunk of a stretch and this one's results need, asked for a few at a time, between panels:
+// memory serves only so many requests at once.
+class NextRows {
+ public:
+  // parts: how often advance() is called.
+  NextRows(const LshCall& call, Index head, Index next, bool has_next, const KeyBlock& own, Index parts)
+      : call_(call),
+        head_(head),
+        own_(own),
+        parts_(parts),
+        next_(has_next ? call.rows_of_chunk(head, next) : nullptr),
+        count_(has_next ? call.chunk(next).places.size() : 0) {}
+  HWY_INLINE void advance() {
+    const bool backward = call_.dqk.data != nullptr;
+    const Index d = call_.d, part = part_++;
+    for (Index r = own_.count * part / parts_; r < own_.count * (part + 1) / parts_; ++r) {
+      const Index row = own_.row[r];
+      if (backward) {
+        prefetch_row(call_.dqk, head_, row, d), prefetch_row(call_.dv, head_, row, d);
+      } else {
+        prefetch_row(call_.out, head_, row, d), prefetch_row(call_.lse, head_, row, 1);
+      }
+    }
+    for (Index r = count_ * part / parts_; r < count_ * (part + 1) / parts_; ++r) {
+      const Index row = next_[r];
+      prefetch_row(call_.qk, head_, row, d), prefetch_row(call_.v, head_, row, d);
+      if (!backward) continue;
+      prefetch_row(call_.dout, head_, row, d), prefetch_row(call_.lse_in, head_, row, 1);
+      prefetch_row(call_.delta, head_, row, 1);
+    }
+  }
+
+ private:
+  const LshCall& call_;
+  Index head_;
+  const KeyBlock& own_;
+  Index parts_, part_ = 0;
+  const std::int32_t* next_;
+  Index count_;
+};
 
 // The chunks of a stretch with their keys: own() and before() swap roles from chunk to chunk.
 class KeyStream {

@@ -29,14 +29,14 @@ struct ForwardScratch {
 };
 
 // Scores of one panel, -inf where a pair does not count; peak [kStrip] becomes the maximum with them. Mask: All, or
-// PairMask.
-template <class Mask>
+// PairMask. R: keys of the panel that exist, or some more.
+template <Index R, class Mask>
 HWY_NOINLINE void score(const float* keys, const float* q, Index d, const Mask& mask, float* scores, float* peak) {
-  PanelSums s;
-  score_panel(keys, q, d, s);
+  Floats s[R][2];
+  score_keys<R>(keys, q, d, s);
   Floats peak0 = load(peak), peak1 = load(peak + kLanes);
 #pragma GCC unroll 12
-  for (Index r = 0; r < kPanel; ++r) {
+  for (Index r = 0; r < R; ++r) {
     if constexpr (!std::is_same_v<Mask, All>) {
       const Floats none = splat(-std::numeric_limits<float>::infinity()), self = splat(kLshSelfScore);
       s[r][0] = hn::IfThenElse(mask.seen(r, 0), hn::IfThenElse(mask.self(r, 0), self, s[r][0]), none);
@@ -48,17 +48,25 @@ HWY_NOINLINE void score(const float* keys, const float* q, Index d, const Mask& 
   store(peak0, peak), store(peak1, peak + kLanes);
 }
 
+template <class Mask>
+HWY_INLINE void score_any(Index rows, const float* keys, const float* q, Index d, const Mask& mask, float* scores,
+                          float* peak) {
+  rows == kPanel ? score<kPanel>(keys, q, d, mask, scores, peak) : score<kShortPanel>(keys, q, d, mask, scores, peak);
+}
+
 inline void score_block(const LshCall& call, const Queries& queries, Index strip, const KeyBlock& keys,
-                        const PanelStates& states, float* weights, float* peak) {
+                        const PanelStates& states, NextRows& next, float* weights, float* peak) {
   const float* q = queries.transposed + strip * call.d * kStrip;
   for (Index p = 0; p * kPanel < keys.count; ++p) {
+    next.advance();
     const float* panel = keys.panels + p * kPanel * call.d;
     float* to = weights + p * kPanel * kStrip;
     const PanelState state = states[static_cast<std::size_t>(p)];
+    const Index rows = panel_rows(keys.count, p);
     if (state == PanelState::full) {
-      score(panel, q, call.d, All{}, to, peak);
+      score_any(rows, panel, q, call.d, All{}, to, peak);
     } else if (state == PanelState::partial) {
-      score(panel, q, call.d, PairMask(call, queries, strip, keys, p), to, peak);
+      score_any(rows, panel, q, call.d, PairMask(call, queries, strip, keys, p), to, peak);
     }
   }
 }
@@ -95,14 +103,6 @@ inline void merge_strip(const LshCall& call, Index head, const KeyBlock& own, In
   }
 }
 
-// The rows that chunk c and the merge after it read, a part of them in each strip of the chunk before.
-inline void prefetch_chunk(const LshCall& call, Index head, Index c, Index part, Index parts) {
-  const std::int32_t* rows = call.rows_of_chunk(head, c);
-  const Index count = call.chunk(c).places.size(), begin = count * part / parts, end = count * (part + 1) / parts;
-  prefetch_rows(call.qk, head, rows, begin, end, call.d);
-  prefetch_rows(call.v, head, rows, begin, end, call.d);
-}
-
 void ForwardStretch(const LshCall& call, Index head, Range chunks, Index chunk, float* memory) {
   Carver carver(memory);
   const Extent e{chunk, call.d};
@@ -113,16 +113,16 @@ void ForwardStretch(const LshCall& call, Index head, Range chunks, Index chunk, 
     const KeyBlock* blocks[2] = {has_before ? &scratch.keys.before() : nullptr, &own};
     pack_queries(call, e, head, own, scratch.lane_rows, scratch.queries);
     const Index strips = ceil_div(own.count, kStrip);
+    const Index panels = ceil_div(own.count, kPanel) + (has_before ? ceil_div(blocks[0]->count, kPanel) : 0);
+    NextRows next(call, head, c + 1, c + 1 < chunks.end, own, strips * panels);
     for (Index s = 0; s < strips; ++s) {
-      prefetch_rows(call.out, head, own.row, s * kStrip, std::min(own.count, (s + 1) * kStrip), call.d);
-      if (c + 1 < chunks.end) prefetch_chunk(call, head, c + 1, s, strips);
       float peak[kStrip], total[kStrip] = {};
       std::fill_n(peak, kStrip, -std::numeric_limits<float>::infinity());
       std::array<PanelStates, 2> states;
       for (std::size_t b = 0; b < 2; ++b) {
         if (!blocks[b]) continue;
         classify(call, scratch.queries, own, s, *blocks[b], b == 1, states[b]);
-        score_block(call, scratch.queries, s, *blocks[b], states[b], scratch.weights[b], peak);
+        score_block(call, scratch.queries, s, *blocks[b], states[b], next, scratch.weights[b], peak);
       }
       std::fill_n(scratch.out, call.d * kStrip, 0.0f);
       for (std::size_t b = 0; b < 2; ++b) {
