@@ -6,14 +6,12 @@
 
 namespace plasmid::bench {
 
-extern const BenchmarkDefinition attention_benchmark, step_benchmark, ring_benchmark, memory_benchmark;
+extern const BenchmarkDefinition attention_benchmark, step_benchmark, ring_benchmark, memory_benchmark,
+    scaling_benchmark;
 
 std::span<const BenchmarkDefinition* const> benchmarks() {
   static constexpr const BenchmarkDefinition* all[] = {
-      &attention_benchmark,
-      &step_benchmark,
-      &ring_benchmark,
-      &memory_benchmark,
+      &attention_benchmark, &step_benchmark, &ring_benchmark, &memory_benchmark, &scaling_benchmark,
   };
   return all;
 }

@@ -8,6 +8,8 @@
 #include "launcher/bench/attention_options.hpp"
 #include "launcher/bench/attention_shard.hpp"
 #include "launcher/bench/benchmark.hpp"
+#include "launcher/bench/replay.hpp"
+#include "launcher/bench/ring_prediction.hpp"
 #include "launcher/bootstrap/together.hpp"
 #include "runtime/base/error.hpp"
 
@@ -16,13 +18,13 @@ namespace {
 
 class ShardedAttention {
  public:
-  ShardedAttention(const AttentionShape& shape, Communicator& ranks)
+  ShardedAttention(const AttentionShape& shape, Communicator& ranks, const std::optional<ReplayTimes>& replay)
       : ranks_(ranks),
         oracle_(shape),
         shards_(make_shards(1, shape.tokens, ranks.size(), Layout::zigzag)),
         shard_(oracle_, shards_, ranks.rank()),
         tiles_(oracle_, shards_, ranks.rank()),
-        kernel_(make_host_kernel()),
+        kernel_(replay ? make_replay_kernel(*replay, make_host_kernel()) : make_host_kernel()),
         ring_(ranks, *kernel_, shape.pattern),
         plan_(ring_.plan(shard_.map())) {}
 
@@ -58,6 +60,12 @@ class ShardedAttention {
   Index chunk_bytes() const {  // of the keys and values of a rank, or of their gradients
     const AttentionShape& shape = oracle_.shape();
     return TensorSpec{{2, shard_.tokens(), shape.kv_heads, shape.d}, DType::f32}.bytes();
+  }
+  double pairs() const {  // that this rank's queries see, over all heads
+    double pairs = 0;
+    for (const Hop& hop : plan_.hops)
+      if (hop.work) pairs += static_cast<double>(plan_.mask(hop).pairs());
+    return pairs * static_cast<double>(oracle_.shape().heads);
   }
   // Chunks that the rank with most to send sends.
   Index chunks_sent(const std::string& pass) const {
@@ -108,15 +116,26 @@ class ShardedAttention {
 class RingBenchmark final : public Benchmark {
  public:
   RingBenchmark() { options_.tokens = {4096}; }
-  void add_options(CLI::App& app) override { options_.add_to(app); }
+  void add_options(CLI::App& app) override {
+    options_.add_to(app);
+    app.add_option("--replay", replay_text_,
+                   "FORWARD,BACKWARD: seconds of a (query, key) pair of one head, for which each rank waits instead of "
+                   "computing; so more ranks than cores show what their links do. Nothing is checked")
+        ->type_name("SECONDS,SECONDS");
+  }
 
   void run(Session& session) override {
+    together(session.ranks(), [&] {
+      if (!replay_text_.empty()) replay_ = parse_replay(replay_text_);
+    });
     together(session.ranks(), [&] { check(session.ranks().size()); });
     session.require_one_workload(options_.tokens.size() * options_.passes.size());
     for (const Index tokens : options_.tokens) measure(session, options_.shape(tokens));
     session.note(
         "exposed: the time that the kernel's tiles, called alone in turn, do not cover: transfers, copies, merging. "
-        "hop: the keys and values of one rank, passed on with nothing else going on.");
+        "hop: the keys and values of one rank, passed on with nothing else going on. predicted: by the cost model, "
+        "from "
+        "tiles and hops.");
   }
 
  private:
@@ -133,13 +152,14 @@ class RingBenchmark final : public Benchmark {
     Communicator& ranks = session.ranks();
     std::optional<ShardedAttention> ring;
     together(ranks, [&] { options_.shape(shape.tokens); });
-    ring.emplace(shape, ranks).check();
+    ring.emplace(shape, ranks, replay_);
+    if (!replay_) ring->check();
     for (const std::string& pass : options_.passes) {
       const bool forward = pass != "backward", backward = pass != "forward";
-      const auto hop_before = hop_seconds(session, *ring);
+      const Shifts before = shifts(session, *ring);
       std::optional<Row> row = session.measure({.name = describe(shape, options_) + " " + pass,
-                                                .shape = json_of(shape, options_, pass, session),
-                                                .flops = shape.flops(pass),
+                                                .shape = shape_of(shape, pass, session),
+                                                .flops = replay_ ? 0 : shape.flops(pass),
                                                 .run =
                                                     [&] {
                                                       if (forward) ring->forward();
@@ -151,17 +171,46 @@ class RingBenchmark final : public Benchmark {
                                                       if (backward) ring->tiles_backward();
                                                     }});
       if (!row) return;
-      const double hop = (hop_before + hop_seconds(session, *ring)) / 2;
-      add(session, *ring, pass, hop, std::move(*row));
+      const Shifts after = shifts(session, *ring);
+      const Shifts hop{(before.few + after.few) / 2, (before.chunk + after.chunk) / 2};
+      const double predicted = predict(shape, *ring, pass, hop, *row, ranks);
+      add(session, *ring, pass, hop.chunk, predicted, std::move(*row));
     }
   }
 
-  static double hop_seconds(Session& session, const ShardedAttention& ring) {
-    if (session.options().on_request) return 0;
-    return ring_shift(session.ranks(), ring.chunk_bytes()).spread(Clock::wall).median;
+  nlohmann::ordered_json shape_of(const AttentionShape& shape, const std::string& pass, Session& session) const {
+    nlohmann::ordered_json object = json_of(shape, options_, pass, session);
+    if (replay_) object["replay"] = replay_text_;
+    return object;
   }
 
-  static void add(Session& session, const ShardedAttention& ring, const std::string& pass, double hop, Row row) {
+  struct Shifts {  // seconds of one, nothing else going on: of so few bytes that they show the latency, of a chunk
+    double few = 0, chunk = 0;
+  };
+  static constexpr Index kFewBytes = 4096;
+  static Shifts shifts(Session& session, const ShardedAttention& ring) {
+    if (session.options().on_request) return {};
+    const auto median = [&](Index bytes) { return ring_shift(session.ranks(), bytes).spread(Clock::wall).median; };
+    return {median(kFewBytes), median(ring.chunk_bytes())};
+  }
+
+  // From the time of a pair, replayed or of the tiles, and from the shifts.
+  double predict(const AttentionShape& shape, const ShardedAttention& ring, const std::string& pass, const Shifts& hop,
+                 const Row& row, Communicator& ranks) const {
+    const double tile = row.beside.spread(Clock::wall).median / ring.pairs();
+    // Backward forms the scores again: of both passes' FLOPs it has 10 in 14.
+    const ReplayTimes tiles = pass == "forward"    ? ReplayTimes{tile, 0}
+                              : pass == "backward" ? ReplayTimes{0, tile}
+                                                   : ReplayTimes{tile * 4 / 14, tile * 10 / 14};
+    const Link link =
+        link_of(static_cast<double>(kFewBytes), hop.few, static_cast<double>(ring.chunk_bytes()), hop.chunk);
+    const ReplayTimes times =
+        predict_ring(shape, ranks.size(), replay_.value_or(tiles), link, (row.before.triad + row.after.triad) / 2);
+    return (pass == "backward" ? 0 : times.forward) + (pass == "forward" ? 0 : times.backward);
+  }
+
+  static void add(Session& session, const ShardedAttention& ring, const std::string& pass, double hop, double predicted,
+                  Row row) {
     const Spread exposed = spread_of(Pair{row.beside, row.repetitions}.difference(Clock::wall));
     const double chunk = static_cast<double>(ring.chunk_bytes()), sent = static_cast<double>(ring.chunks_sent(pass));
     const Figure figures[] = {{"tiles", row.beside.spread(Clock::wall).median, Unit::seconds},
@@ -170,13 +219,16 @@ class RingBenchmark final : public Benchmark {
                               {"sent", chunk * sent, Unit::bytes},
                               {"hop", hop, Unit::seconds},
                               {"hop_rate", chunk / hop, Unit::byte_rate},
-                              {"all_hops", sent * hop, Unit::seconds}};
+                              {"all_hops", sent * hop, Unit::seconds},
+                              {"predicted", predicted, Unit::seconds}};
     row.figures.insert(row.figures.end(), std::begin(figures), std::end(figures));
     row.details = {{"exposed", {{"median", exposed.median}, {"low", exposed.low}, {"high", exposed.high}}}};
     session.add(std::move(row));
   }
 
   AttentionOptions options_;
+  std::string replay_text_;
+  std::optional<ReplayTimes> replay_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include <cstdio>
 
+#include "launcher/bench/plot.hpp"
 #include "launcher/bootstrap/team.hpp"
 #include "launcher/bootstrap/together.hpp"
 #include "launcher/bootstrap/world.hpp"
@@ -19,8 +20,10 @@ int examine(World& world) {
   }
   const auto rank = static_cast<std::uint64_t>(ranks.rank());
   if (rank == 0) {
-    std::printf("plasmid " PLASMID_VERSION "\nranks        %d on %d host(s)\nSIMD         %s on every rank\n",
-                ranks.size(), team.hosts, name_of(team.simd).c_str());
+    std::printf("plasmid " PLASMID_VERSION
+                "\nranks        %d on %d host(s)\nSIMD         %s on every rank\nplots        %s\n",
+                ranks.size(), team.hosts, name_of(team.simd).c_str(),
+                bench::can_plot() ? "drawn through Cairo" : "refused: built without Cairo");
     std::fflush(stdout);
   }
   for (std::uint64_t turn = 0; turn < static_cast<std::uint64_t>(ranks.size()); ++turn) {
