@@ -54,6 +54,7 @@ inline void pack_rows(const HostCall& call, const RowBlock& block, Index strips,
   std::fill_n(scratch.delta, strips * kStrip, 0.0f);
   for (Index row = block.rows.begin; row < block.rows.end; ++row) {
     const Index r = row - block.rows.begin, query = call.row_query(row), head = call.row_head(block.kv_head, row);
+    prefetch_ahead(call, block, row, call.q), prefetch_ahead(call, block, row, call.dout);
     pack_row(call.q.at(query, head), call.scale, panels, r, scratch.q_rows);
     pack_row(call.dout.at(query, head), dout_scale, panels, r, scratch.dout_rows);
     const float lse = *call.lse_in.at(query, head);
@@ -213,6 +214,7 @@ inline void add_queries(const HostCall& call, const RowBlock& block, const Backw
   const Index d = call.extent.d;
   for (Index row = block.rows.begin; row < block.rows.end; ++row) {
     const Index r = row - block.rows.begin, lane = r % kStrip;
+    prefetch_ahead(call, block, row, call.dq);
     if (lane == 0) transpose(scratch.dq + r * d, kStrip, d, kStrip, scratch.q_rows, d);
     float* dq = call.dq.at(call.row_query(row), call.row_head(block.kv_head, row));
     const float* found = scratch.q_rows + lane * d;

@@ -44,6 +44,7 @@ inline void pack_queries(const HostCall& call, const RowBlock& block, Index stri
   for (Index lane = 0; lane < kStrip; ++lane) {
     const Index row = block.rows.begin + strip * kStrip + lane;
     if (row >= block.rows.end) break;
+    prefetch_ahead(call, block, row, call.q);
     pack_row(call.q.at(call.row_query(row), call.row_head(block.kv_head, row)), call.scale, panels, lane,
              scratch.strip_rows);
   }
@@ -128,6 +129,7 @@ inline void merge_rows(const HostCall& call, const RowBlock& block, const Forwar
   const Index d = call.extent.d;
   for (Index row = block.rows.begin; row < block.rows.end; ++row) {
     const Index r = row - block.rows.begin, lane = r % kStrip;
+    prefetch_ahead(call, block, row, call.out);
     if (lane == 0) transpose(scratch.out + r * d, kStrip, d, kStrip, scratch.strip_rows, d);
     const float total = scratch.sum[r];
     if (total == 0) continue;

@@ -71,19 +71,31 @@ inline void transpose_strip(const float* from, const LanePanels& panels, Index f
               to + j * kStrip * kStrip, kStrip);
 }
 
-// Asks for part `part` of `parts` of a tile's rows, to be in the second-level cache when their turn comes: rows lie far
-// apart in a projection's output, where the machine's own prefetching does not follow.
-// Always inlined: GCC drops calls of functions that only prefetch.
+// Rows lie far apart in a projection's output, where the machine's own prefetching does not follow. All of these are
+// inlined: GCC drops calls of functions that only prefetch.
+template <class Float>
+HWY_INLINE void prefetch_row(Float* row, Index d) {
+  constexpr Index kLine = 16;
+  for (Index c = 0; c < d; c += kLine) __builtin_prefetch(row + c, !std::is_const_v<Float>, 2);
+  __builtin_prefetch(row + d - 1, !std::is_const_v<Float>, 2);
+}
+
+// For loops over a block's rows in which each row is met once: what `row` + a few will need.
+template <class Float>
+HWY_INLINE void prefetch_ahead(const HostCall& call, const RowBlock& block, Index row, const Rows<Float>& rows) {
+  constexpr Index kFloatsAhead = 512;
+  const Index ahead = row + std::max<Index>(2, kFloatsAhead / call.extent.d);
+  if (ahead < block.rows.end)
+    prefetch_row(rows.at(call.row_query(ahead), call.row_head(block.kv_head, ahead)), call.extent.d);
+}
+
+// Asks for part `part` of `parts` of a tile's rows, to be in the second-level cache when their turn comes.
 template <class Float>
 HWY_INLINE void prefetch_keys(const HostCall& call, const Rows<Float>& rows, Index kv_head, Index key_tile, Index part,
                               Index parts) {
-  constexpr Index kLine = 16;
   const Index first = key_tile * kTileKeys, count = std::min(kTileKeys, call.extent.keys - first);
-  for (Index r = count * part / parts; r < count * (part + 1) / parts; ++r) {
-    const float* row = rows.at(first + r, kv_head);
-    for (Index c = 0; c < call.extent.d; c += kLine) __builtin_prefetch(row + c, !std::is_const_v<Float>, 2);
-    __builtin_prefetch(row + call.extent.d - 1, !std::is_const_v<Float>, 2);
-  }
+  for (Index r = count * part / parts; r < count * (part + 1) / parts; ++r)
+    prefetch_row(rows.at(first + r, kv_head), call.extent.d);
 }
 
 // One tile of keys (or values) as [kTileKeys][d]. Keys that do not exist or do not count are zero, so that whatever
