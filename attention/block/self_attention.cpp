@@ -5,13 +5,16 @@
 
 #include "runtime/nn/dropped.hpp"
 #include "runtime/nn/saved.hpp"
+#include "runtime/ops/elementwise.hpp"
 #include "runtime/ops/rope.hpp"
 
 namespace plasmid {
 
 std::shared_ptr<AttentionGroup> make_attention_group(Communicator& ring, const Pattern& pattern,
-                                                     std::unique_ptr<AttentionKernel> kernel) {
+                                                     std::unique_ptr<AttentionKernel> kernel, DType storage) {
+  PLASMID_CHECK(storage == DType::f32 || storage == DType::bf16) << "attention stores no " << name_of(storage);
   auto group = std::make_shared<AttentionGroup>();
+  group->storage = storage;
   group->kernel = kernel ? std::move(kernel) : make_host_kernel();
   group->pattern = pattern;
   group->size = ring.size();
@@ -33,7 +36,7 @@ struct SelfAttention::Heads {
 };
 
 struct SelfAttention::Kept final : Saved {
-  Buffer qkv;               // [tokens, (heads + 2 kv_heads) * d], rotated; Keep::all only
+  Buffer qkv;               // [tokens, (heads + 2 kv_heads) * d], rotated, as stored; Keep::all only
   Buffer own_out, own_lse;  // where no replay lent them
   View out, lse;            // [tokens, heads * d], [tokens, heads]; these, or the replay's
 };
@@ -55,8 +58,10 @@ std::vector<TensorSpec> SelfAttention::outputs(std::span<const TensorSpec> in) c
 Cost SelfAttention::cost(std::span<const TensorSpec> in, Keep keep) const {
   const auto& [heads, kv_heads, d, base, dropout, inputs, output] = options_;
   const Index tokens = in[0].shape[0], total = tokens * group_->size;
-  const Index qkv = arena_bytes({{tokens, columns()}}), core_out = arena_bytes({{tokens, heads * d}});
-  const Index ring = group_->ring->scratch_bytes(tokens, heads, kv_heads, d);
+  const DType storage = group_->storage;
+  const Index qkv = arena_bytes({{tokens, columns()}}), stored = arena_bytes({{tokens, columns()}, storage});
+  const Index core_out = arena_bytes({{tokens, heads * d}});
+  const Index ring = group_->ring->scratch_bytes(tokens, heads, kv_heads, d, storage);
   Cost cost;
   for (const Affine& input : inputs) cost.flops += input.flops(tokens);
   // Keys a query sees on average: all of its row, cut by the pattern at the line's ends.
@@ -70,14 +75,17 @@ Cost SelfAttention::cost(std::span<const TensorSpec> in, Keep keep) const {
       pattern.chunk > 0 ? reach(std::min(pattern.left, pattern.chunk + pattern.chunk / 2)) : reach(pattern.left);
   const double keys = left + reach(pattern.right);
   cost.flops += output.flops(tokens) + 12.0 * static_cast<double>(tokens * heads * d) * keys;
-  cost.wire_bytes = group_->ring->wire_bytes(tokens, kv_heads, d);
+  cost.wire_bytes = group_->ring->wire_bytes(tokens, kv_heads, d, storage);
   if (keep >= Keep::core) cost.saved += core_out + arena_bytes({{tokens, heads}});
-  if (keep == Keep::all) cost.saved += qkv;
-  // Forward: the ring beside what is not kept. Backward: the gradients of out, q, k and v beside the ring.
+  if (keep == Keep::all) cost.saved += stored;
+  // Forward: the ring beside what is not kept, after the rounding. Backward: the gradients of out, q, k and v beside
+  // the ring.
   if (keep == Keep::all) {
     cost.scratch = core_out + qkv + ring;
   } else {
-    cost.scratch = qkv + ring + (keep == Keep::core ? 0 : core_out + arena_bytes({{tokens, heads}}));
+    const Index unrounded = storage == DType::f32 ? 0 : qkv;
+    cost.scratch =
+        stored + std::max(unrounded, ring + (keep == Keep::core ? 0 : core_out + arena_bytes({{tokens, heads}})));
   }
   return cost;
 }
@@ -88,6 +96,11 @@ void SelfAttention::parameters(const ParameterVisitor& visitor) {
 }
 
 void SelfAttention::project(Context& context, ConstView x, View qkv) const {
+  if (qkv.dtype != DType::f32) {
+    const Buffer wide = context.scratch.take({qkv.shape}, "attention.qkv");
+    project(context, x, wide.view());
+    return ops::round(wide.view(), qkv, context.compute);
+  }
   Index column = 0;
   for (const Affine& input : options_.inputs) {
     input.forward(context, x, qkv.slice(1, column, column + input.out()));
@@ -129,7 +142,7 @@ SavedPtr SelfAttention::forward(Context& context, Keep keep, std::span<const Con
     lse = earlier->lse;
   }
   if (!reuse || keep == Keep::all) {
-    const View qkv = place(Keep::all, saved->qkv, qkv_spare, {{tokens, columns()}}, "attention.qkv");
+    const View qkv = place(Keep::all, saved->qkv, qkv_spare, {{tokens, columns()}, group_->storage}, "attention.qkv");
     project(context, x[0], qkv);
     if (!reuse) {
       out = place(Keep::core, saved->own_out, out_spare, {{tokens, heads * d}}, "attention.out");
@@ -154,7 +167,7 @@ void SelfAttention::backward(Context& context, SavedPtr saved, std::span<const C
   PLASMID_CHECK(own->qkv) << "SelfAttention: backward needs Keep::all";
   const Index tokens = x[0].dim(0);
   const Shape by_head{tokens, options_.heads, options_.head_dim};
-  const Buffer dqkv_buffer = context.scratch.take(own->qkv.view().spec(), "attention.dqkv");
+  const Buffer dqkv_buffer = context.scratch.take({own->qkv.view().shape}, "attention.dqkv");
   const View dqkv = dqkv_buffer.view();
   const Heads part(options_, own->qkv.view()), gradient(options_, dqkv);
   {

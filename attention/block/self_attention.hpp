@@ -12,6 +12,7 @@ namespace plasmid {
 struct AttentionGroup {
   std::unique_ptr<AttentionKernel> kernel;
   Pattern pattern;
+  DType storage = DType::f32;  // of q, k and v, kept and sent: f32 or bf16
   int size = 1;
   std::unique_ptr<RingAttention> ring;
   const RingPlan* plan = nullptr;  // of the batch at work (AttentionPass); null: each layer makes its own
@@ -33,7 +34,8 @@ class AttentionPass {
 };
 // `ring` is borrowed; kernel null: the host's.
 std::shared_ptr<AttentionGroup> make_attention_group(Communicator& ring, const Pattern&,
-                                                     std::unique_ptr<AttentionKernel> kernel = nullptr);
+                                                     std::unique_ptr<AttentionKernel> kernel = nullptr,
+                                                     DType storage = DType::f32);
 
 struct SelfAttentionOptions {
   Index heads = 0, kv_heads = 0, head_dim = 0;
@@ -46,7 +48,8 @@ struct SelfAttentionOptions {
 // Multi-head attention with grouped keys and values over a sequence sharded along the group's ring:
 //   y = output(attention(rope(q), rope(k), v)), scores scaled by 1 / sqrt(head_dim).  x, y [tokens, width] f32.
 // Keeps (q, k after rotation; v), in one buffer, and (out, lse); Keep::core the latter pair alone, with which a replay
-// needs no second ring.
+// needs no second ring. Stored as bf16, q, k and v are rounded once, after rotation: forward and backward read the same
+// numbers, and the gradients with respect to them are those of the unrounded ones.
 class SelfAttention final : public Module {
  public:
   SelfAttention(SelfAttentionOptions, std::shared_ptr<AttentionGroup>);

@@ -178,7 +178,7 @@ class HostKernel final : public AttentionKernel {
   HostCall open_call(const Attend& attend, const Extents& e) {
     HostCall call;
     call.extent = e, call.scale = attend.scale, call.mask = &attend.mask;
-    call.q = rows_of(attend.q), call.k = rows_of(attend.k), call.v = rows_of(attend.v);
+    call.q = stored_rows_of(attend.q), call.k = stored_rows_of(attend.k), call.v = stored_rows_of(attend.v);
     tile_row_begin_.clear();
     if (attend.mask.tile > 0) {
       const auto& tiles = attend.mask.tiles;

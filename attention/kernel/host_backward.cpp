@@ -54,8 +54,8 @@ inline void pack_rows(const HostCall& call, const RowBlock& block, Index strips,
   std::fill_n(scratch.delta, strips * kStrip, 0.0f);
   for (Index row = block.rows.begin; row < block.rows.end; ++row) {
     const Index r = row - block.rows.begin, query = call.row_query(row), head = call.row_head(block.kv_head, row);
-    prefetch_ahead(call, block, row, call.q), prefetch_ahead(call, block, row, call.dout);
-    pack_row(call.q.at(query, head), call.scale, panels, r, scratch.q_rows);
+    prefetch_ahead(call, block, row, call.dout);
+    pack_query(call, block, row, panels, r, scratch.q_rows);
     pack_row(call.dout.at(query, head), dout_scale, panels, r, scratch.dout_rows);
     const float lse = *call.lse_in.at(query, head);
     if (!std::isinf(lse)) scratch.lse[r] = lse;  // a row without keys keeps +inf: every weight is zero

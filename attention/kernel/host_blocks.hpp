@@ -32,7 +32,8 @@ struct HostCall {  // one forward or backward; what the other needs is empty
   Extents extent;
   Index block_rows = 0;  // rows of a block at most, a multiple of every strip width
   float scale = 1;
-  ConstRows q, k, v, lse_in, delta, dout;
+  StoredRows q, k, v;
+  ConstRows lse_in, delta, dout;
   MutableRows out, lse, dq, dk, dv;
   const MaskPlan* mask = nullptr;
   std::span<const std::int32_t> tile_row_begin;  // where each query tile's entries begin in mask->tiles, and their end

@@ -44,9 +44,7 @@ inline void pack_queries(const HostCall& call, const RowBlock& block, Index stri
   for (Index lane = 0; lane < kStrip; ++lane) {
     const Index row = block.rows.begin + strip * kStrip + lane;
     if (row >= block.rows.end) break;
-    prefetch_ahead(call, block, row, call.q);
-    pack_row(call.q.at(call.row_query(row), call.row_head(block.kv_head, row)), call.scale, panels, lane,
-             scratch.strip_rows);
+    pack_query(call, block, row, panels, lane, scratch.strip_rows);
   }
   transpose_strip(scratch.strip_rows, panels, 0, scratch.q + strip * d * kStrip);
 }

@@ -7,7 +7,6 @@
 #endif
 
 #include <algorithm>
-#include <cstring>
 #include <type_traits>
 
 #include "attention/kernel/host_simd-inl.hpp"
@@ -55,11 +54,12 @@ struct LanePanels {
   Index channels(Index j) const { return std::min(kStrip, d - j * kStrip); }
 };
 
-inline void pack_row(const float* row, float factor, const LanePanels& panels, Index r, float* to) {
+template <class Element>
+inline void pack_row(const Element* row, float factor, const LanePanels& panels, Index r, float* to) {
   for (Index j = 0; j < panels.count(); ++j) {
     float* target = to + panels.offset(j) + r * panels.width(j);
     const Index n = panels.channels(j);
-    for (Index c = 0; c < n; ++c) target[c] = factor * row[j * kStrip + c];
+    for (Index c = 0; c < n; ++c) target[c] = factor * widened(row[j * kStrip + c]);
     std::fill(target + n, target + panels.width(j), 0.0f);
   }
 }
@@ -73,16 +73,16 @@ inline void transpose_strip(const float* from, const LanePanels& panels, Index f
 
 // Rows lie far apart in a projection's output, where the machine's own prefetching does not follow. All of these are
 // inlined: GCC drops calls of functions that only prefetch.
-template <class Float>
-HWY_INLINE void prefetch_row(Float* row, Index d) {
-  constexpr Index kLine = 16;
-  for (Index c = 0; c < d; c += kLine) __builtin_prefetch(row + c, !std::is_const_v<Float>, 2);
-  __builtin_prefetch(row + d - 1, !std::is_const_v<Float>, 2);
+template <class Element>
+HWY_INLINE void prefetch_row(Element* row, Index d) {
+  constexpr Index kLine = 64 / sizeof(Element);
+  for (Index c = 0; c < d; c += kLine) __builtin_prefetch(row + c, !std::is_const_v<Element>, 2);
+  __builtin_prefetch(row + d - 1, !std::is_const_v<Element>, 2);
 }
 
 // For loops over a block's rows in which each row is met once: what `row` + a few will need.
-template <class Float>
-HWY_INLINE void prefetch_ahead(const HostCall& call, const RowBlock& block, Index row, const Rows<Float>& rows) {
+template <class Element>
+HWY_INLINE void prefetch_ahead(const HostCall& call, const RowBlock& block, Index row, const Rows<Element>& rows) {
   constexpr Index kFloatsAhead = 512;
   const Index ahead = row + std::max<Index>(2, kFloatsAhead / call.extent.d);
   if (ahead < block.rows.end)
@@ -90,27 +90,44 @@ HWY_INLINE void prefetch_ahead(const HostCall& call, const RowBlock& block, Inde
 }
 
 // Asks for part `part` of `parts` of a tile's rows, to be in the second-level cache when their turn comes.
-template <class Float>
-HWY_INLINE void prefetch_keys(const HostCall& call, const Rows<Float>& rows, Index kv_head, Index key_tile, Index part,
-                              Index parts) {
+template <class Element>
+HWY_INLINE void prefetch_keys(const HostCall& call, const Rows<Element>& rows, Index kv_head, Index key_tile,
+                              Index part, Index parts) {
   const Index first = key_tile * kTileKeys, count = std::min(kTileKeys, call.extent.keys - first);
   for (Index r = count * part / parts; r < count * (part + 1) / parts; ++r)
     prefetch_row(rows.at(first + r, kv_head), call.extent.d);
 }
+HWY_INLINE void prefetch_keys(const HostCall& call, const StoredRows& rows, Index kv_head, Index key_tile, Index part,
+                              Index parts) {
+  if (rows.narrow.data) return prefetch_keys(call, rows.narrow, kv_head, key_tile, part, parts);
+  prefetch_keys(call, rows.wide, kv_head, key_tile, part, parts);
+}
+
+// q of one of the block's rows, scaled, as row r of lane panels.
+inline void pack_query(const HostCall& call, const RowBlock& block, Index row, const LanePanels& panels, Index r,
+                       float* to) {
+  call.q.visit([&](const auto& q) HWY_ATTR {
+    prefetch_ahead(call, block, row, q);
+    pack_row(q.at(call.row_query(row), call.row_head(block.kv_head, row)), call.scale, panels, r, to);
+  });
+}
 
 // One tile of keys (or values) as [kTileKeys][d]. Keys that do not exist or do not count are zero, so that whatever
 // padding holds stays out of every sum.
-inline void copy_keys(const HostCall& call, const ConstRows& from, Index kv_head, Index key_tile, float* to) {
+inline void copy_keys(const HostCall& call, const StoredRows& from, Index kv_head, Index key_tile, float* to) {
   const Index d = call.extent.d, first = key_tile * kTileKeys;
   const auto& valid = call.mask->key_valid;
-  for (Index r = 0; r < kTileKeys; ++r) {
-    const Index key = first + r;
-    if (key < call.extent.keys && (valid.empty() || valid[static_cast<std::size_t>(key)] != 0)) {
-      std::memcpy(to + r * d, from.at(key, kv_head), static_cast<std::size_t>(d) * sizeof(float));
-    } else {
-      std::fill_n(to + r * d, d, 0.0f);
+  from.visit([&](const auto& rows) HWY_ATTR {
+    for (Index r = 0; r < kTileKeys; ++r) {
+      const Index key = first + r;
+      if (key < call.extent.keys && (valid.empty() || valid[static_cast<std::size_t>(key)] != 0)) {
+        const auto* row = rows.at(key, kv_head);
+        for (Index c = 0; c < d; ++c) to[r * d + c] = widened(row[c]);
+      } else {
+        std::fill_n(to + r * d, d, 0.0f);
+      }
     }
-  }
+  });
 }
 
 // [kTileKeys][d] as [kPanels][d][kPanel], the order in which score_panel reads it.

@@ -24,7 +24,8 @@ struct AttentionDropout {
 };
 
 // One key/value chunk to attend to. Last dims are contiguous, the others strided, so q, k and v may lie inside one
-// projection's output. Query head h reads key/value head h / (heads / kv_heads).
+// projection's output. Query head h reads key/value head h / (heads / kv_heads). q, k and v are all f32, or all bf16:
+// what is stored in two bytes is widened where it is read, and every result has the bits that the widened numbers give.
 struct Attend {
   ConstView q;                 // [queries, heads, d]
   ConstView k, v;              // [keys, kv_heads, d]

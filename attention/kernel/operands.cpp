@@ -5,8 +5,8 @@
 namespace plasmid::detail {
 namespace {
 
-void check_rows(ConstView view, const char* name, Index rows, Index heads, Index d) {
-  PLASMID_CHECK(view.dtype == DType::f32) << name << " is " << name_of(view.dtype);
+void check_rows(ConstView view, const char* name, Index rows, Index heads, Index d, DType dtype = DType::f32) {
+  PLASMID_CHECK(view.dtype == dtype) << name << " is " << name_of(view.dtype) << ", not " << name_of(dtype);
   const Shape wanted = d < 0 ? Shape{rows, heads} : Shape{rows, heads, d};
   PLASMID_CHECK(view.shape == wanted) << name << " is " << to_string(view.shape) << ", not " << to_string(wanted);
   PLASMID_CHECK(d < 0 || d <= 1 || view.step(-1) == 1) << "the last dim of " << name << " is strided";
@@ -18,9 +18,11 @@ Extents check_inputs(const Attend& call) {
   const Extents e{call.q.dim(0), call.k.dim(0), call.q.dim(1), call.k.dim(1), call.q.dim(2)};
   PLASMID_CHECK(e.kv_heads > 0 && e.heads % e.kv_heads == 0)
       << e.heads << " query heads over " << e.kv_heads << " key heads";
-  check_rows(call.q, "q", e.queries, e.heads, e.d);
-  check_rows(call.k, "k", e.keys, e.kv_heads, e.d);
-  check_rows(call.v, "v", e.keys, e.kv_heads, e.d);
+  const DType stored = call.q.dtype;
+  PLASMID_CHECK(stored == DType::f32 || stored == DType::bf16) << "q is " << name_of(stored) << ", not f32 or bf16";
+  check_rows(call.q, "q", e.queries, e.heads, e.d, stored);
+  check_rows(call.k, "k", e.keys, e.kv_heads, e.d, stored);
+  check_rows(call.v, "v", e.keys, e.kv_heads, e.d, stored);
   const MaskPlan& mask = call.mask;
   PLASMID_CHECK(mask.queries == e.queries && mask.keys == e.keys && static_cast<Index>(mask.rows.size()) == e.queries)
       << "a mask of " << mask.queries << " x " << mask.keys << " over " << e.queries << " x " << e.keys;

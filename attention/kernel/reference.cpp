@@ -15,9 +15,10 @@ using detail::MutableRows;
 
 constexpr double kNone = -std::numeric_limits<double>::infinity();
 
-double dot(const float* a, const float* b, Index d) {
+template <class A, class B>
+double dot(const A* a, const B* b, Index d) {
   double sum = 0;
-  for (Index c = 0; c < d; ++c) sum += static_cast<double>(a[c]) * b[c];
+  for (Index c = 0; c < d; ++c) sum += static_cast<double>(widened(a[c])) * widened(b[c]);
   return sum;
 }
 
@@ -51,9 +52,30 @@ double kept(const AttentionDropout* dropout, Index query, Index head, Index key)
 
 class ReferenceKernel final : public AttentionKernel {
  public:
-  void forward(const Attend& call, View out_view, View lse_view, Arena& scratch) override {
-    const Extents e = detail::check_forward(call, out_view, lse_view);
-    const ConstRows q = detail::rows_of(call.q), k = detail::rows_of(call.k), v = detail::rows_of(call.v);
+  void forward(const Attend& call, View out, View lse, Arena& scratch) override {
+    const Extents e = detail::check_forward(call, out, lse);
+    call.q.dtype == DType::bf16 ? forward_of<BFloat16>(call, e, out, lse, scratch)
+                                : forward_of<float>(call, e, out, lse, scratch);
+  }
+
+  void backward(const Attend& call, ConstView lse, ConstView delta, ConstView dout, View dq, View dk, View dv,
+                Arena& scratch) override {
+    const Extents e = detail::check_backward(call, lse, delta, dout, dq, dk, dv);
+    call.q.dtype == DType::bf16 ? backward_of<BFloat16>(call, e, lse, delta, dout, dq, dk, dv, scratch)
+                                : backward_of<float>(call, e, lse, delta, dout, dq, dk, dv, scratch);
+  }
+
+  Index scratch_bytes(Index, Index keys, Index, Index kv_heads, Index d) const override {
+    const Index row = arena_bytes({{d}, DType::f64});
+    const Index forward = arena_bytes({{keys}, DType::f64}), backward = arena_bytes({{keys, kv_heads, d}, DType::f64});
+    return row + std::max(forward, 2 * backward);
+  }
+
+ private:
+  template <class Stored>
+  static void forward_of(const Attend& call, const Extents& e, View out_view, View lse_view, Arena& scratch) {
+    const auto q = detail::rows_of<Stored>(call.q), k = detail::rows_of<Stored>(call.k),
+               v = detail::rows_of<Stored>(call.v);
     const MutableRows out = detail::rows_of(out_view), lse = detail::rows_of(lse_view);
     const Buffer score_buffer = scratch.take({{e.keys}, DType::f64}, "scratch.attention");
     const Buffer sum_buffer = scratch.take({{e.d}, DType::f64}, "scratch.attention");
@@ -74,7 +96,7 @@ class ReferenceKernel final : public AttentionKernel {
           weights += weight;
           if (weight == 0) continue;
           const double share = weight * kept(call.dropout, i, h, j);
-          for (Index c = 0; c < e.d; ++c) sum[c] += share * v.at(j, kv)[c];
+          for (Index c = 0; c < e.d; ++c) sum[c] += share * widened(v.at(j, kv)[c]);
         }
         for (Index c = 0; c < e.d; ++c) sum[c] /= weights;
         merge(sum, peak + std::log(weights), e.d, out.at(i, h), lse.at(i, h));
@@ -83,11 +105,12 @@ class ReferenceKernel final : public AttentionKernel {
     }
   }
 
-  void backward(const Attend& call, ConstView lse_view, ConstView delta_view, ConstView dout_view, View dq_view,
-                View dk_view, View dv_view, Arena& scratch) override {
-    const Extents e = detail::check_backward(call, lse_view, delta_view, dout_view, dq_view, dk_view, dv_view);
-    const ConstRows q = detail::rows_of(call.q), k = detail::rows_of(call.k), v = detail::rows_of(call.v),
-                    lse = detail::rows_of(lse_view);
+  template <class Stored>
+  static void backward_of(const Attend& call, const Extents& e, ConstView lse_view, ConstView delta_view,
+                          ConstView dout_view, View dq_view, View dk_view, View dv_view, Arena& scratch) {
+    const auto q = detail::rows_of<Stored>(call.q), k = detail::rows_of<Stored>(call.k),
+               v = detail::rows_of<Stored>(call.v);
+    const ConstRows lse = detail::rows_of(lse_view);
     const ConstRows delta = detail::rows_of(delta_view), dout = detail::rows_of(dout_view);
     const Buffer dk_buffer = scratch.take({{e.keys, e.kv_heads, e.d}, DType::f64}, "scratch.attention");
     const Buffer dv_buffer = scratch.take({{e.keys, e.kv_heads, e.d}, DType::f64}, "scratch.attention");
@@ -110,8 +133,8 @@ class ReferenceKernel final : public AttentionKernel {
           const double ds = p * (dp - *delta.at(i, h)) * call.scale;
           double *dk_row = dk_sum + (j * e.kv_heads + kv) * e.d, *dv_row = dv_sum + (j * e.kv_heads + kv) * e.d;
           for (Index c = 0; c < e.d; ++c) {
-            dq_sum[c] += ds * k.at(j, kv)[c];
-            dk_row[c] += ds * q.at(i, h)[c];
+            dq_sum[c] += ds * widened(k.at(j, kv)[c]);
+            dk_row[c] += ds * widened(q.at(i, h)[c]);
             dv_row[c] += p * keep * dout.at(i, h)[c];
           }
         }
@@ -126,13 +149,6 @@ class ReferenceKernel final : public AttentionKernel {
       }
   }
 
-  Index scratch_bytes(Index, Index keys, Index, Index kv_heads, Index d) const override {
-    const Index row = arena_bytes({{d}, DType::f64});
-    const Index forward = arena_bytes({{keys}, DType::f64}), backward = arena_bytes({{keys, kv_heads, d}, DType::f64});
-    return row + std::max(forward, 2 * backward);
-  }
-
- private:
   static void add(const double* sum, Index d, float* row) {
     for (Index c = 0; c < d; ++c) row[c] = static_cast<float>(row[c] + sum[c]);
   }

@@ -8,6 +8,7 @@
 #endif
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "attention/kernel/host_pack-inl.hpp"

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "attention/model/family.hpp"
+#include "runtime/base/error.hpp"
 #include "runtime/nn/checkpointed.hpp"
 #include "runtime/nn/saved.hpp"
 #include "runtime/nn/sequence.hpp"
@@ -151,13 +152,16 @@ std::unique_ptr<LanguageModel> make_decoder(const ModelShape& shape, std::shared
 }
 
 std::unique_ptr<LanguageModel> make_language_model(const ModelShape& shape, Communicator& ring, const Pattern& pattern,
-                                                   Recompute recompute) {
+                                                   Recompute recompute, DType storage) {
   const ModelShape whole = complete(shape);
   if (const auto make = definition_of(whole.family).make) {
     PLASMID_CHECK(pattern == Pattern::causal()) << "the layers of this family have patterns of their own";
+    if (storage != DType::f32)
+      throw Error(ErrorCode::config, "attention.storage: " + std::string(name_of(storage)) + " is not available for " +
+                                         std::string(definition_of(whole.family).name) + ": leave it F32");
     return make(whole, ring, recompute);
   }
-  return make_decoder(whole, make_attention_group(ring, pattern), recompute);
+  return make_decoder(whole, make_attention_group(ring, pattern, nullptr, storage), recompute);
 }
 
 }  // namespace plasmid

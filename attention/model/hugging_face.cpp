@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <bit>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "attention/model/family.hpp"
+#include "runtime/base/bfloat16.hpp"
 #include "runtime/base/error.hpp"
 #include "runtime/base/quote.hpp"
 #include "runtime/io/safetensors.hpp"
@@ -84,9 +84,7 @@ void convert(ConstView from, std::span<float> to, const std::string& what) {
   if (from.dtype == DType::f32) {
     std::ranges::copy(from.flat<float>(), to.begin());
   } else if (from.dtype == DType::bf16) {
-    std::ranges::transform(from.flat<BFloat16>(), to.begin(), [](BFloat16 value) {
-      return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
-    });
+    std::ranges::transform(from.flat<BFloat16>(), to.begin(), [](BFloat16 value) { return widened(value); });
   } else {
     throw Error(ErrorCode::data, what + " is " + std::string(name_of(from.dtype)) + "; weights are F32 or BF16");
   }

@@ -57,10 +57,10 @@ class LanguageModel : public Module {
 enum class Recompute : std::uint8_t { none, core /* all but attention's (out, lse) */, all };
 
 // `ring` is borrowed: the ranks that share each sequence; attention runs over it. The pattern lets no query see a later
-// key.
+// key. `storage`: of queries, keys and values, f32 or bf16; Error{config} for a family that does not have the latter.
 std::unique_ptr<LanguageModel> make_language_model(const ModelShape&, Communicator& ring,
                                                    const Pattern& pattern = Pattern::causal(),
-                                                   Recompute recompute = Recompute::none);
+                                                   Recompute recompute = Recompute::none, DType storage = DType::f32);
 
 // A Hugging Face directory of either family (or of Mistral, a Llama with a window): config.json, and model.safetensors
 // or an index with shards. Parameter names are Hugging Face's, so loading is by name, with or without the

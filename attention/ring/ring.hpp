@@ -50,10 +50,10 @@ RingPlan plan_ring(const TokenMap&, const Pattern&, int rank, int size);
 // while the present one is worked on. Rounding does not grow with the ring. Borrows the communicator and the kernel
 // (one rank's: kernels keep state). A ring of one neither copies nor sends.
 //
-// q [tokens, heads, d], k, v [tokens, kv_heads, d], f32: tokens may be strided (parts of one projection), the
-// inner dims are contiguous. out [tokens, heads, d], lse [tokens, heads], dout, dq, dk, dv as out, q, k, v: f32; dq,
-// dk, dv may be strided likewise. All ranks call in the same order with plans of the same batch, whose map has
-// ring.size() shards.
+// q [tokens, heads, d], k, v [tokens, kv_heads, d], all f32 or all bf16, which is also what travels: tokens may be
+// strided (parts of one projection), the inner dims are contiguous. out [tokens, heads, d], lse [tokens, heads], dout,
+// dq, dk, dv as out, q, k, v: f32; dq, dk, dv may be strided likewise. All ranks call in the same order with plans of
+// the same batch, whose map has ring.size() shards.
 class RingAttention {
  public:
   RingAttention(Communicator& ring, AttentionKernel& kernel, const Pattern& pattern);
@@ -72,9 +72,9 @@ class RingAttention {
                 float scale, View dq, View dk, View dv, Arena& scratch, Stream&, const DropoutMask& dropout = {});
 
   // Bounds for shards of at most `tokens` tokens, nothing pruned: peak scratch bytes of the larger of forward and
-  // backward, and bytes this rank sends in one forward and one backward.
-  Index scratch_bytes(Index tokens, Index heads, Index kv_heads, Index d) const;
-  double wire_bytes(Index tokens, Index kv_heads, Index d) const;
+  // backward, and bytes this rank sends in one forward and one backward. `storage`: of q, k and v.
+  Index scratch_bytes(Index tokens, Index heads, Index kv_heads, Index d, DType storage = DType::f32) const;
+  double wire_bytes(Index tokens, Index kv_heads, Index d, DType storage = DType::f32) const;
 
  private:
   Communicator& ring_;

@@ -32,8 +32,10 @@ void check_shapes(const RingPlan& plan, ConstView q, ConstView k, ConstView v) {
   PLASMID_CHECK(plan.map) << "an empty plan";
   const Index tokens = token_count(plan.map->owned());
   PLASMID_CHECK(q.shape.rank == 3 && q.dim(0) == tokens) << to_string(q.shape) << " for " << tokens << " tokens";
-  PLASMID_CHECK(k.shape.rank == 3 && k.dim(0) == tokens && k.shape == v.shape && k.dtype == v.dtype)
+  PLASMID_CHECK(k.shape.rank == 3 && k.dim(0) == tokens && k.shape == v.shape)
       << to_string(k.shape) << " and " << to_string(v.shape) << " for " << tokens << " tokens";
+  PLASMID_CHECK(q.dtype == k.dtype && k.dtype == v.dtype)
+      << "q, k and v are " << name_of(q.dtype) << ", " << name_of(k.dtype) << " and " << name_of(v.dtype);
 }
 
 AttentionDropout dropout_of(const RingPlan& plan, const Hop& hop, const DropoutMask& mask) {
@@ -138,19 +140,21 @@ void RingAttention::backward(const RingPlan& plan, ConstView q, ConstView k, Con
   gradients.finish();
 }
 
-Index RingAttention::scratch_bytes(Index tokens, Index heads, Index kv_heads, Index d) const {
-  const Index chunk = arena_bytes({{2, tokens, kv_heads, d}}), delta = arena_bytes({{tokens, heads}});
+Index RingAttention::scratch_bytes(Index tokens, Index heads, Index kv_heads, Index d, DType storage) const {
+  const Index keys = arena_bytes({{2, tokens, kv_heads, d}, storage}), sums = arena_bytes({{2, tokens, kv_heads, d}});
+  const Index delta = arena_bytes({{tokens, heads}});
   const Index kernel = kernel_.scratch_bytes(tokens, tokens, heads, kv_heads, d);
   if (ring_.size() == 1) return delta + kernel;
   // Two ranks: the gradients of hop 1 are at work, then on their way beside those that come home.
-  const Index gradients = ring_.size() == 2 ? chunk + std::max(chunk, kernel) : 3 * chunk + kernel;
+  const Index gradients = ring_.size() == 2 ? sums + std::max(sums, kernel) : 3 * sums + kernel;
   const Index part = arena_bytes({{tokens, heads, d}}) + delta + arena_bytes({{tokens, heads}, DType::f64});
-  return 2 * chunk + std::max(part + kernel, delta + gradients);
+  return 2 * keys + std::max(part + kernel, delta + gradients);
 }
 
-double RingAttention::wire_bytes(Index tokens, Index kv_heads, Index d) const {
-  const Index chunk = TensorSpec{{2, tokens, kv_heads, d}, DType::f32}.bytes();
-  return 3.0 * static_cast<double>(chunk) * (ring_.size() - 1);  // keys and values twice, gradients once
+double RingAttention::wire_bytes(Index tokens, Index kv_heads, Index d, DType storage) const {
+  const Shape chunk{2, tokens, kv_heads, d};
+  const Index keys = TensorSpec{chunk, storage}.bytes(), sums = TensorSpec{chunk}.bytes();
+  return static_cast<double>(2 * keys + sums) * (ring_.size() - 1);  // keys and values twice, gradients once
 }
 
 }  // namespace plasmid

@@ -50,7 +50,9 @@ ScheduleOptions schedule_of(const v1::Job& job) {
 }  // namespace
 
 std::unique_ptr<LanguageModel> model_of(const Job& job, Communicator& ring) {
-  return make_language_model(job.shape, ring, pattern_of(job.fields.attention()), recompute_of(job.fields.train()));
+  const v1::Attention& attention = job.fields.attention();
+  return make_language_model(job.shape, ring, pattern_of(attention), recompute_of(job.fields.train()),
+                             attention.storage() == v1::Attention::BF16 ? DType::bf16 : DType::f32);
 }
 
 Trainer::Trainer(const Job& job, ProcessMesh& mesh, Corpus& corpus, Index available_bytes)

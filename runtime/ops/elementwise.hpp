@@ -11,5 +11,6 @@ void copy(ConstView from, View to, Stream&);              // any one dtype
 void add(ConstView a, ConstView b, View sum, Stream&);    // sum may be a or b
 void write(ConstView from, Write how, View to, Stream&);  // to = from, to += from, or nothing
 void scale(View x, float factor, Stream&);
+void round(ConstView from, View to, Stream&);  // to, bf16: the nearest, ties to even
 
 }  // namespace plasmid::ops

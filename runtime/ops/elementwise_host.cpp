@@ -2,6 +2,7 @@
 #include <cstring>
 #include <tuple>
 
+#include "runtime/base/bfloat16.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/elementwise.hpp"
 #include "runtime/ops/rows.hpp"
@@ -11,14 +12,15 @@ namespace {
 
 constexpr Index kGrain = 16 * 1024;  // elements a thread is worth waking for
 
-// Tensors of one shape as rows of one width: a contiguous one is cut as the strided ones are.
-template <class T, class First, class... Views>
+// Tensors of one shape as rows of one width: a contiguous one is cut as the strided ones are. The first is of T, the
+// others of U.
+template <class T, class U = T, class First, class... Views>
 auto rows_together(const First& first, const Views&... others) {
   const auto check = [&](const Shape& shape) {
     PLASMID_CHECK(shape == first.shape) << to_string(shape) << " with " << to_string(first.shape);
   };
   (check(others.shape), ...);
-  std::tuple rows(flat_rows<T>(first), flat_rows<T>(others)...);
+  std::tuple rows(flat_rows<T>(first), flat_rows<U>(others)...);
   std::apply(
       [](auto&... each) {
         const Index count = std::max({each.count...});
@@ -83,6 +85,13 @@ void scale(View x, float factor, Stream&) {
   const auto rows = flat_rows<float>(x);
   for_each_part(rows.count, rows.width, [&](Index r, Index begin, Index end) {
     for (Index c = begin; c < end; ++c) rows[r][c] *= factor;
+  });
+}
+
+void round(ConstView from, View to, Stream&) {
+  const auto [a, b] = rows_together<float, BFloat16>(from, to);
+  for_each_part(a.count, a.width, [&, a = a, b = b](Index r, Index begin, Index end) {
+    for (Index c = begin; c < end; ++c) b[r][c] = rounded(a[r][c]);
   });
 }
 

@@ -24,9 +24,8 @@ using MakeKernel = std::unique_ptr<AttentionKernel> (*)();  // a kernel serves o
 class RingAttentionTest : public testing::TestWithParam<test::RankSet> {};
 
 // Errors against f64, in units of the error that the same sums have in plain f32 on one rank.
-void expect_equal_to_one_rank(const test::RankSet& ranks, const TokenLine& line, Index heads, Index kv_heads, Index d,
+void expect_equal_to_one_rank(const test::RankSet& ranks, const TokenLine& line, const AttentionCase& problem,
                               MakeKernel make_kernel) {
-  const AttentionCase problem = test::problem_of(line, heads, kv_heads, d, 17);
   const AttentionResult<double> exact = test::dense_attention<double>(problem);
   const AttentionResult<float> single = test::dense_attention<float>(problem);
   for (const Layout layout : kLayouts) {
@@ -40,9 +39,20 @@ void expect_equal_to_one_rank(const test::RankSet& ranks, const TokenLine& line,
   }
 }
 
+void expect_equal_to_one_rank(const test::RankSet& ranks, const TokenLine& line, Index heads, Index kv_heads, Index d,
+                              MakeKernel make_kernel) {
+  expect_equal_to_one_rank(ranks, line, test::problem_of(line, heads, kv_heads, d, 17), make_kernel);
+}
+
 TEST_P(RingAttentionTest, EqualsOneRankForEveryLine) {
   for (const TokenLine& line : test::token_lines())
     expect_equal_to_one_rank(GetParam(), line, 2, 2, 16, make_host_kernel);
+}
+
+TEST_P(RingAttentionTest, EqualsOneRankWhereTwoBytesAreStoredAndSent) {
+  for (const TokenLine& line : test::token_lines())
+    for (const MakeKernel make_kernel : {make_host_kernel, make_reference_kernel})
+      expect_equal_to_one_rank(GetParam(), line, test::rounded_case(test::problem_of(line, 4, 2, 8, 17)), make_kernel);
 }
 
 TEST_P(RingAttentionTest, EqualsOneRankWithGroupedQueries) {

@@ -196,6 +196,19 @@ class Training(CommandTest):
             for one, two in zip(narrow, self.losses("ranks", 2, ["attention.window_left=5", "mesh.cp=2"]), strict=True):
                 self.assertAlmostEqual(two, one, delta=1e-5 * one)
 
+    def test_two_byte_storage_rounds_the_losses_alike_on_every_mesh_and_with_recomputing(self):
+        wide, narrow = self.losses("wide"), self.losses("narrow", None, ["attention.storage=BF16"])
+        self.assertNotEqual(narrow, wide)
+        for one, two in zip(wide, narrow, strict=True):
+            self.assertAlmostEqual(two, one, delta=2**-9 * one)  # of a weight's rounding
+        for level in ("CORE", "ALL"):
+            sets = ["attention.storage=BF16", f"train.recompute={level}"]
+            self.assertEqual(self.losses("narrow-" + level, None, sets), narrow)
+        if plasmid.MPIEXEC:
+            sets = ["attention.storage=BF16", "mesh.cp=2"]
+            for one, two in zip(narrow, self.losses("narrow-ranks", 2, sets), strict=True):
+                self.assertAlmostEqual(two, one, delta=1e-5 * one)
+
     def test_passes_of_a_batch_add_up(self):
         whole = self.losses("whole", None, ["train.batch=4", "train.micro_batch=4"])
         for one, two in zip(whole, self.losses("parts", None, ["train.batch=4"]), strict=True):

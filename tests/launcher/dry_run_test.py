@@ -72,7 +72,9 @@ class DryRun(unittest.TestCase):
         self.assertEqual(comments(self.dry(job, ranks=2)).count("dry run for 1 rank:"), 1)
 
     def test_the_bytes_are_those_of_a_run(self):
-        layouts = [(None, [])] + ([(2, ["mesh.cp=2"]), (2, ["mesh.dp=2"])] if plasmid.MPIEXEC else [])
+        layouts = [(None, []), (None, ["attention.storage=BF16"])]
+        if plasmid.MPIEXEC:
+            layouts += [(2, ["mesh.cp=2"]), (2, ["mesh.dp=2"]), (2, ["mesh.cp=2", "attention.storage=BF16"])]
         for family in ("GPT2", "LLAMA"):
             for ranks, sets in layouts:
                 for level in ("NONE", "CORE", "ALL"):
@@ -86,6 +88,16 @@ class DryRun(unittest.TestCase):
                         peak = plasmid.metrics(self.folder / name)[-1]["peak_bytes"]
                         self.assertLessEqual(peak, told)
                         self.assertLessEqual(told, 1.1 * peak)
+
+    def test_two_byte_storage_sends_two_thirds_and_keeps_less(self):
+        job = self.job()
+        wide, narrow = (self.dry(job, "--set", "mesh.cp=4", "--set", f"attention.storage={storage}")
+                        for storage in ("F32", "BF16"))
+        sent = [re.search(r"sent by a rank in a step: ([0-9.]+) (\w+) of keys", text).groups() for text in (wide, narrow)]
+        self.assertEqual(sent[0][1], sent[1][1])
+        # Keys and values twice, their gradients once.
+        self.assertAlmostEqual(float(sent[1][0]) / float(sent[0][0]), 2 / 3, delta=0.05)
+        self.assertLess(total_bytes(narrow), total_bytes(wide))
 
     def test_a_run_that_is_there_is_told_and_checked(self):
         job = self.job()

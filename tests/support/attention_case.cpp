@@ -8,6 +8,7 @@
 #include <random>
 
 #include "parallel/cp/partition.hpp"
+#include "runtime/base/bfloat16.hpp"
 
 namespace plasmid::test {
 namespace {
@@ -22,13 +23,17 @@ std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 struct Guarded {
   Index rows, width;
   std::vector<float> words;
-  Guarded(Index row_count, Index row_width, const std::vector<float>& fill)
+  std::vector<BFloat16> narrow = {};  // what the view shows instead, where the tensor is stored as bf16
+  Guarded(Index row_count, Index row_width, const std::vector<float>& fill, DType dtype = DType::f32)
       : rows(row_count), width(row_width), words(at(kGap + rows * (width + kGap)), kGuard) {
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < width; ++c) words[at(kGap + r * (width + kGap) + c)] = fill[at(r * width + c)];
+    if (dtype == DType::bf16)
+      for (const float word : words) narrow.push_back(rounded(word));
   }
   View view(const Shape& shape) {
     View view(reinterpret_cast<std::byte*>(words.data() + kGap), {shape});
+    if (!narrow.empty()) view = View(reinterpret_cast<std::byte*>(narrow.data() + kGap), {shape, DType::bf16});
     view.stride[0] = width + kGap;
     return view;
   }
@@ -110,6 +115,13 @@ AttentionCase random_case(MaskPlan mask, Index heads, Index kv_heads, Index d, u
   return c;
 }
 
+AttentionCase rounded_case(AttentionCase c) {
+  for (std::vector<float>* tensor : {&c.q, &c.k, &c.v})
+    for (float& x : *tensor) x = widened(rounded(x));
+  c.storage = DType::bf16;
+  return c;
+}
+
 template <class Real>
 AttentionResult<Real> dense_attention(const AttentionCase& c) {
   AttentionResult<Real> r;
@@ -166,8 +178,8 @@ template AttentionResult<double> dense_attention<double>(const AttentionCase&);
 AttentionResult<float> run_kernel(AttentionKernel& kernel, const AttentionCase& c) {
   const Shape per_query{c.queries, c.heads, c.d}, per_key{c.keys, c.kv_heads, c.d}, per_row{c.queries, c.heads};
   const Index query_width = c.heads * c.d, key_width = c.kv_heads * c.d;
-  Guarded q(c.queries, query_width, c.q), dout(c.queries, query_width, c.dout);
-  Guarded k(c.keys, key_width, c.k), v(c.keys, key_width, c.v);
+  Guarded q(c.queries, query_width, c.q, c.storage), dout(c.queries, query_width, c.dout);
+  Guarded k(c.keys, key_width, c.k, c.storage), v(c.keys, key_width, c.v, c.storage);
   const std::vector<float> zeros(std::max(c.q.size(), c.k.size()), 0), junk(zeros.size() + c.mask.rows.size(), 7);
   Guarded out(c.queries, query_width, junk), dq(c.queries, query_width, zeros);
   Guarded dk(c.keys, key_width, zeros), dv(c.keys, key_width, zeros);

@@ -14,6 +14,7 @@ struct AttentionCase {
   MaskPlan mask;
   std::vector<float> q, dout;  // [queries, heads, d]
   std::vector<float> k, v;     // [keys, kv_heads, d]
+  DType storage = DType::f32;  // what runs hand q, k and v over as: f32, or bf16, rounded
   DropoutMask dropout = {};
   std::vector<Range> query_tokens = {}, key_tokens = {};  // with dropout: as AttentionDropout's
   Index first_token = 0;
@@ -26,6 +27,9 @@ MaskPlan window_mask(Index n, Index left, Index right);
 
 // Standard normal numbers, scale 1/sqrt(d); q is multiplied by `sharpness`.
 AttentionCase random_case(MaskPlan, Index heads, Index kv_heads, Index d, unsigned seed, float sharpness = 1);
+
+// With q, k and v rounded to bf16, and stored so: nothing is lost when it runs.
+AttentionCase rounded_case(AttentionCase);
 
 template <class Real>
 struct AttentionResult {

@@ -49,8 +49,8 @@ ModelRun::ModelRun(const std::filesystem::path& directory, Communicator& ring, R
   load_weights(directory, store_);
 }
 
-ModelRun::ModelRun(const ModelShape& shape, std::uint64_t seed, Communicator& ring, Recompute recompute)
-    : model_(make_language_model(shape, ring, Pattern::causal(), recompute)), store_(*model_, pool_) {
+ModelRun::ModelRun(const ModelShape& shape, std::uint64_t seed, Communicator& ring, Recompute recompute, DType storage)
+    : model_(make_language_model(shape, ring, Pattern::causal(), recompute, storage)), store_(*model_, pool_) {
   store_.initialize(seed);
 }
 

@@ -32,7 +32,8 @@ class ModelRun {
   // Weights from a Hugging Face directory.
   ModelRun(const std::filesystem::path& model, Communicator& ring, Recompute = Recompute::none);
   // Weights from (shape, seed).
-  ModelRun(const ModelShape&, std::uint64_t seed, Communicator& ring, Recompute = Recompute::none);
+  ModelRun(const ModelShape&, std::uint64_t seed, Communicator& ring, Recompute = Recompute::none,
+           DType storage = DType::f32);
 
   struct Loss {
     double sum = 0;

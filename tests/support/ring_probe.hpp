@@ -39,24 +39,25 @@ class IdleShard {
         words_(static_cast<std::size_t>(tokens_ * (heads + 2 * kv_heads) * d)) {}
 
   void forward(RingAttention& attention, const RingPlan& plan) {
-    attention.forward(plan, wide(), narrow(), narrow(), 1, wide(), rows(), scratch, stream);
+    attention.forward(plan, wide(storage), narrow(storage), narrow(storage), 1, wide(), rows(), scratch, stream);
   }
   void backward(RingAttention& attention, const RingPlan& plan) {
-    attention.backward(plan, wide(), narrow(), narrow(), wide(), rows(), wide(), 1, wide(), narrow(), narrow(), scratch,
-                       stream);
+    attention.backward(plan, wide(storage), narrow(storage), narrow(storage), wide(), rows(), wide(), 1, wide(),
+                       narrow(), narrow(), scratch, stream);
   }
 
   TokenMap map;
+  DType storage = DType::f32;  // of queries, keys and values
   Ledger ledger;
   Arena scratch{Arena::Kind::pool, ledger};
   Stream stream;
 
  private:
-  View of(const Shape& shape) { return View(reinterpret_cast<std::byte*>(words_.data()), {shape}); }
-  View wide() { return of({tokens_, heads_, d_}); }
-  View rows() { return of({tokens_, heads_}); }
-  View narrow() {
-    View view = of({tokens_, kv_heads_, d_});
+  View of(const TensorSpec& spec) { return View(reinterpret_cast<std::byte*>(words_.data()), spec); }
+  View wide(DType dtype = DType::f32) { return of({{tokens_, heads_, d_}, dtype}); }
+  View rows() { return of({{tokens_, heads_}}); }
+  View narrow(DType dtype = DType::f32) {
+    View view = of({{tokens_, kv_heads_, d_}, dtype});
     view.stride[0] = kv_step_;
     return view;
   }

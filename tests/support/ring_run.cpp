@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "runtime/ops/elementwise.hpp"
+
 namespace plasmid::test {
 namespace {
 
@@ -51,22 +53,31 @@ RingRun run_ring(Communicator& ring, AttentionKernel& kernel, const TokenLine& l
   const Index n = local.size(), heads = problem.heads, kv_heads = problem.kv_heads, d = problem.d;
   const Index q_width = heads * d, k_width = kv_heads * d, width = q_width + 2 * k_width;
   Fused inputs(n, width, 0), gradients(n, width, 7), outs(n, 2 * q_width, 7);  // 7: all results are overwritten
-  const View q = inputs.part(0, heads, d), k = inputs.part(q_width, kv_heads, d);
-  const View v = inputs.part(q_width + k_width, kv_heads, d);
+  View q = inputs.part(0, heads, d), k = inputs.part(q_width, kv_heads, d);
+  View v = inputs.part(q_width + k_width, kv_heads, d);
   const View out = outs.part(0, heads, d), dout = outs.part(q_width, heads, d);
   const View dq = gradients.part(0, heads, d), dk = gradients.part(q_width, kv_heads, d);
   const View dv = gradients.part(q_width + k_width, kv_heads, d);
   take_rows(local, problem.q, q), take_rows(local, problem.k, k), take_rows(local, problem.v, v);
+  Stream stream;
+  std::vector<BFloat16> narrow(problem.storage == DType::bf16 ? inputs.words.size() : 0);
+  if (problem.storage == DType::bf16)
+    for (View* tensor : {&q, &k, &v}) {
+      View stored = *tensor;
+      stored.data = reinterpret_cast<std::byte*>(narrow.data() + (tensor->ptr<float>() - inputs.words.data()));
+      stored.dtype = DType::bf16;
+      ops::round(*tensor, stored, stream);
+      *tensor = stored;
+    }
   take_rows(local, problem.dout, dout);
   std::vector<float> lse_words(at(n * heads), 7);
   const View lse(reinterpret_cast<std::byte*>(lse_words.data()), {{n, heads}});
 
   Index largest = 0;
   for (const auto& shard : line.shards) largest = std::max(largest, token_count(shard));
-  Stream stream;
   Ledger ledger;
   RingAttention attention(ring, kernel, line.pattern);
-  Arena scratch(Arena::Kind::pool, ledger, attention.scratch_bytes(largest, heads, kv_heads, d));
+  Arena scratch(Arena::Kind::pool, ledger, attention.scratch_bytes(largest, heads, kv_heads, d, problem.storage));
   const RingPlan plan = attention.plan(map);
   attention.forward(plan, q, k, v, problem.scale, out, lse, scratch, stream, problem.dropout);
   attention.backward(plan, q, k, v, out, lse, dout, problem.scale, dq, dk, dv, scratch, stream, problem.dropout);

@@ -58,7 +58,8 @@ TEST(HostKernel, ARowsBitsDependOnItAlone) {
   for (std::size_t j = 0; j < 700; j += 9) windows.mask.key_valid[j] = 0;
   for (const std::int64_t target : instruction_sets()) {
     const OnlyUpTo limit(target);
-    for (const AttentionCase& c : {test::random_case(test::causal_mask(700), 2, 1, 24, 7), windows}) {
+    for (const AttentionCase& c :
+         {test::random_case(test::causal_mask(700), 2, 1, 24, 7), windows, test::rounded_case(windows)}) {
       const auto whole = test::run_kernel(*kernel, c);
       std::vector<Index> shuffled(700), odd = {699, 0, 350, 351, 1, 650, 17}, tail;
       std::iota(shuffled.begin(), shuffled.end(), 0);

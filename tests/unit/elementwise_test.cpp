@@ -2,8 +2,12 @@
 
 #include <omp.h>
 
+#include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
+#include "runtime/base/bfloat16.hpp"
 #include "tests/support/padded.hpp"
 
 namespace plasmid {
@@ -54,6 +58,49 @@ TEST(Elementwise, FillsScalesAddsAndCopies) {
     ops::scale(left.view(), -0.5f, stream);
     expect_each(
         left, [&](Index r, Index c) { return -0.5f * sum(r, c); }, "scale");
+  });
+}
+
+// The nearest of the numbers with eight significant bits, by division rather than by bits; ties to even, as
+// std::nearbyint rounds.
+float nearest_of_eight_bits(float x) {
+  if (x == 0 || !std::isfinite(x)) return x;
+  int exponent = 0;
+  (void)std::frexp(x, &exponent);
+  const int last = std::max(exponent, -125) - 8;  // denormals have the spacing of the least normal numbers
+  return static_cast<float>(std::ldexp(std::nearbyint(std::ldexp(static_cast<double>(x), -last)), last));
+}
+
+TEST(Elementwise, RoundsToTheNearestOfTwoBytes) {
+  const float infinity = std::numeric_limits<float>::infinity(), largest = std::numeric_limits<float>::max();
+  std::vector<float> x = {0.0f,      -0.0f,     1.0f,      1.0f + 0x1p-8f,   1.0f + 0x3p-8f,  -1.0f - 0x1p-8f,
+                          0x1p-149f, 0x1p-126f, 0x1p-134f, 0x1.8p-133f,      infinity,        -infinity,
+                          largest,   -largest,  3.14159f,  1.0f + 0x1.2p-8f, 0x1.fffffep-127f};
+  std::mt19937 bits(1);
+  for (int i = 0; i < 100'000; ++i) {
+    const auto any = std::bit_cast<float>(static_cast<std::uint32_t>(bits()));
+    if (!std::isnan(any)) x.push_back(any);
+  }
+  std::vector<BFloat16> y(x.size());
+  Stream stream;
+  ops::round(view_of(std::span(x)), view_of(std::span(y)), stream);
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    ASSERT_EQ(widened(y[i]), nearest_of_eight_bits(x[i])) << x[i];
+    ASSERT_EQ(std::signbit(widened(y[i])), std::signbit(x[i])) << x[i];
+  }
+  for (const std::uint32_t nan : {0x7F800001u, 0x7FFFFFFFu, 0xFF800001u, 0x7FC00000u})
+    EXPECT_TRUE(std::isnan(widened(rounded(std::bit_cast<float>(nan))))) << nan;
+}
+
+TEST(Elementwise, RoundsRowsApart) {
+  Stream stream;
+  for_each_case([&](Shape shape, Index gap) {
+    const Padded from = Padded::normal(shape, 1, gap);
+    std::vector<BFloat16> to(static_cast<std::size_t>(shape.count()), BFloat16{7});
+    ops::round(from.view(), View(reinterpret_cast<std::byte*>(to.data()), {shape, DType::bf16}), stream);
+    auto found = to.begin();
+    for (Index r = 0; r < from.rows(); ++r)
+      for (Index c = 0; c < from.width(); ++c) ASSERT_EQ((found++)->bits, rounded(from.at(r, c)).bits);
   });
 }
 
