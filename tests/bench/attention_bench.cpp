@@ -1,5 +1,6 @@
 // Attention on one thread over masks, heads and widths of many kinds, each beside causal attention over as many pairs:
-// what falls far below it is a cliff. With a word: only those with the word in their names.
+// what falls far below it is a cliff; and of numbers stored in two bytes beside four. With a word: only those with the
+// word in their names.
 #include <omp.h>
 
 #include <cmath>
@@ -51,6 +52,20 @@ void beside_causal(const std::string& name, const MaskPlan& mask, Index heads, I
   measure_both(plain, "  causal, as many pairs");
 }
 
+// Both kinds of storage by turns.
+void storage(Index n, Index heads, Index d) {
+  const std::string name =
+      "storage, causal " + std::to_string(n) + ", " + std::to_string(heads) + " x " + std::to_string(d);
+  if (name.find(wanted) == std::string::npos) return;
+  AttentionProblem wide(causal(n), heads, heads, d), narrow(causal(n), heads, heads, d, DType::bf16);
+  wide.check(), narrow.check();
+  for (int turn = 0; turn < 2; ++turn)
+    for (const auto& [label, it] : {std::pair(" f32", &wide), std::pair(" bf16", &narrow)}) {
+      report_flops(name + label + " forward", 4 * it->products(), [&] { it->forward(); });
+      report_flops(name + label + " backward", 10 * it->products(), [&] { it->backward(); });
+    }
+}
+
 }  // namespace
 
 void shapes() {
@@ -62,6 +77,8 @@ void shapes() {
   beside_causal("causal 2048", causal(2048), 8, 2, 64);
   beside_causal("causal 512", causal(512), 6, 6, 64);
   beside_causal("causal 128", causal(128), 6, 6, 64);
+  for (const Index d : {64, 128})
+    for (const Index n : {512, 2048, 8192}) storage(n, 2, d);
   for (const Index d : {16, 32, 40, 80, 96, 100, 256}) beside_causal("causal 2048", causal(2048), 2, 2, d);
 }
 

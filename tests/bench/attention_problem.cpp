@@ -4,6 +4,7 @@
 #include <cmath>
 #include <random>
 
+#include "runtime/base/bfloat16.hpp"
 #include "runtime/base/check.hpp"
 
 namespace plasmid::bench {
@@ -15,7 +16,7 @@ MaskPlan causal(Index n) {
   return mask;
 }
 
-AttentionProblem::AttentionProblem(MaskPlan mask, Index heads, Index kv_heads, Index d)
+AttentionProblem::AttentionProblem(MaskPlan mask, Index heads, Index kv_heads, Index d, DType storage)
     : mask_(std::move(mask)),
       n_(mask_.queries),
       heads_(heads),
@@ -30,13 +31,16 @@ AttentionProblem::AttentionProblem(MaskPlan mask, Index heads, Index kv_heads, I
     for (float& x : tensor) x = draw(bits);
   };
   fill(qkv_, width()), fill(dout_, heads * d);
+  if (storage == DType::bf16)
+    for (float& x : qkv_) narrow_qkv_.push_back(rounded(x)), x = widened(narrow_qkv_.back());
   out_.resize(dout_.size()), dq_.resize(dout_.size());
   dk_.resize(at(n_ * kv_heads * d)), dv_.resize(dk_.size());
   lse_.resize(at(n_ * heads)), delta_.resize(lse_.size());
 }
 
 Attend AttentionProblem::call() {
-  const View all = view_of(std::span(qkv_)).reshape({n_, width()});
+  const bool narrow = !narrow_qkv_.empty();
+  const View all = (narrow ? view_of(std::span(narrow_qkv_)) : view_of(std::span(qkv_))).reshape({n_, width()});
   const auto part = [&](Index first, Index heads) {
     return all.slice(1, first * d_, (first + heads) * d_).reshape({n_, heads, d_});
   };

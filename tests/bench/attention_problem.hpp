@@ -11,7 +11,8 @@ MaskPlan causal(Index n);
 // Attention of one rank, tile kernels only: q, k and v lie in one projection's output, as in a model.
 class AttentionProblem {
  public:
-  AttentionProblem(MaskPlan mask, Index heads, Index kv_heads, Index d);  // a mask of spans alone
+  // A mask of spans alone. Storage: of q, k and v, rounded where it is bf16.
+  AttentionProblem(MaskPlan mask, Index heads, Index kv_heads, Index d, DType storage = DType::f32);
   AttentionProblem(const AttentionProblem&) = delete;
   AttentionProblem& operator=(const AttentionProblem&) = delete;
 
@@ -42,6 +43,7 @@ class AttentionProblem {
   MaskPlan mask_;
   Index n_, heads_, kv_heads_, d_;
   float scale_;
+  std::vector<BFloat16> narrow_qkv_;  // with bf16 storage: what the kernel reads
   std::vector<float> qkv_, dout_, out_, dq_, dk_, dv_, lse_, delta_;
   std::vector<Range> line_;
   AttentionDropout dropout_{{}, line_, line_, 0};
