@@ -157,7 +157,7 @@ std::unique_ptr<LanguageModel> make_language_model(const ModelShape& shape, Comm
   if (const auto make = definition_of(whole.family).make) {
     PLASMID_CHECK(pattern == Pattern::causal()) << "the layers of this family have patterns of their own";
     if (storage != DType::f32)
-      throw Error(ErrorCode::config, "attention.storage: " + std::string(name_of(storage)) + " is not available for " +
+      throw Error(ErrorCode::config, "attention.storage: BF16 is not available for the family " +
                                          std::string(definition_of(whole.family).name) + ": leave it F32");
     return make(whole, ring, recompute);
   }

@@ -9,6 +9,7 @@
 #include "runtime/base/bfloat16.hpp"
 #include "runtime/nn/whole_store.hpp"
 #include "tests/support/attention_case.hpp"
+#include "tests/support/expect_error.hpp"
 #include "tests/support/local_line.hpp"
 #include "tests/support/model_run.hpp"
 
@@ -144,6 +145,15 @@ TEST(StoredAttention, ProjectionsThatRoundingLeavesAloneGiveTheSameBits) {
   EXPECT_EQ(wide.saved - narrow.saved, 40 * 48 * 2) << "half of q, k and v";
   for (float& value : x) value *= 1 + 0x1p-10f;
   EXPECT_NE(pick(x, DType::bf16).y, pick(x, DType::f32).y);
+}
+
+TEST(StoredAttention, AFamilyWithoutItRefuses) {
+  const auto self = make_self_communicator();
+  ModelShape shape{.family = Family::reformer, .layers = 2, .width = 32, .heads = 4, .positions = 64, .vocabulary = 19};
+  shape.tied_head = default_tied_head(shape.family);
+  EXPECT_NO_THROW(make_language_model(shape, *self));
+  expect_error(ErrorCode::config, {"attention.storage: BF16", "reformer", "F32"},
+               [&] { make_language_model(shape, *self, Pattern::causal(), Recompute::none, DType::bf16); });
 }
 
 // What is formed again for backward is rounded again to the same bits.
