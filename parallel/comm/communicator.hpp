@@ -17,9 +17,12 @@ class [[nodiscard]] Pending {
   struct Impl {
     virtual ~Impl() = default;
     virtual void wait(Stream&) = 0;
+    // Nobody refers to it any longer: a back end may keep it for its next operation, so that a step allocates nothing.
+    virtual void retire() noexcept { delete this; }
   };
   Pending() = default;
-  explicit Pending(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  explicit Pending(std::unique_ptr<Impl> impl) : impl_(impl.release()) {}
+  explicit Pending(Impl& kept_by_its_owner) : impl_(&kept_by_its_owner) {}
   Pending(Pending&&) noexcept = default;
   Pending& operator=(Pending&&) noexcept;
   ~Pending();
@@ -27,7 +30,10 @@ class [[nodiscard]] Pending {
   explicit operator bool() const { return impl_ != nullptr; }
 
  private:
-  std::unique_ptr<Impl> impl_;
+  struct Retire {
+    void operator()(Impl* impl) const noexcept { impl->retire(); }
+  };
+  std::unique_ptr<Impl, Retire> impl_;
 };
 
 enum class Reduce : std::uint8_t { sum, max };
@@ -38,6 +44,16 @@ struct Transfer {  // one side may be absent (-1): the end of a chain, a pruned 
   View recv;
   int from = -1;
   int channel = 0;  // transfers of one pair on one channel match in the order of posting; 0 to 15
+};
+
+// What a communicator did for this rank since it was made; differences of two looks tell what a step or a pass did.
+struct Traffic {
+  double sent_bytes = 0;        // point to point
+  double flight_seconds = 0;    // of each exchange, from its posting until a poll or a wait found it complete
+  double exchange_wait = 0;     // seconds in waits for exchanges: what computing did not hide, late peers included
+  double collective_wait = 0;   // the same of all else: sums, agreements, barriers
+  std::uint64_t exchanges = 0;  // that took part in the above
+  Traffic operator-(const Traffic& before) const;
 };
 
 // A group of ranks. Operations run on the communicator's own stream, after the work already on `after`; every member
@@ -61,7 +77,8 @@ class Communicator {
   virtual Pending exchange(std::span<const Transfer>, Stream& after) = 0;  // point to point, one group
   virtual std::uint64_t agree_max(std::uint64_t) = 0;  // host value, blocking: errors, signals, schedule hashes
   virtual void barrier() = 0;
-  virtual void poll() noexcept = 0;   // makes progress; compute calls it between tile rows
+  virtual void poll() noexcept = 0;  // makes progress; compute calls it between tile rows
+  virtual Traffic traffic() const { return {}; }
   virtual void abort() noexcept = 0;  // frees the peers of a failing rank: their waits throw or their processes end
 };
 

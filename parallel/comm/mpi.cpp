@@ -32,11 +32,13 @@ void in_parts(Index total, Index limit, Body&& body) {
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(std::shared_ptr<MpiWorld::State> world, MPI_Comm comm, bool owned) : world_(std::move(world)) {
+  MpiCommunicator(std::shared_ptr<MpiWorld::State> world, MPI_Comm comm, bool owned)
+      : world_(std::move(world)), group_(std::make_shared<mpi::Group>()) {
     comm_ = comm;
     if (owned) owner_.reset(comm);
     check(MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
     check(MPI_Comm_size(comm, &size_), "MPI_Comm_size");
+    group_->world = world_, group_->size = size_;
   }
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -60,31 +62,24 @@ class MpiCommunicator final : public Communicator {
     complete("barrier", [&](MPI_Request* request) { return MPI_Ibarrier(comm_, request); });
   }
   void poll() noexcept override { world_->poll(); }
+  Traffic traffic() const override { return group_->traffic; }
   void abort() noexcept override { MPI_Abort(MPI_COMM_WORLD, static_cast<int>(ErrorCode::io)); }
 
  private:
   Index limit() const { return world_->count_limit; }
-  std::shared_ptr<Operation> start(const char* name) const {
-    auto operation = std::make_shared<Operation>();
-    operation->name = name;
-    operation->group = size_;
-    return operation;
-  }
+  Operation::Ptr start(const char* name, bool exchange = false) { return Operation::start(group_, name, exchange); }
   template <class Post>
   void complete(const char* name, Post&& post) {  // the blocking ones
-    std::vector<MPI_Request> request(1, MPI_REQUEST_NULL);
-    check(post(request.data()), name);
-    check(world_->await(request, name, size_), name);
-  }
-  Pending track(std::shared_ptr<Operation> operation) { return world_->track(std::move(operation), world_); }
-  MPI_Request* add(Operation& operation) const {
-    operation.requests.push_back(MPI_REQUEST_NULL);
-    return &operation.requests.back();
+    const auto operation = start(name);
+    check(post(operation->add()), name);
+    Stream host;
+    operation->wait(host);
   }
   void send(Operation&, ConstView, int to, int tag);
   void receive(Operation&, View, int from, int tag);
 
   std::shared_ptr<MpiWorld::State> world_;
+  std::shared_ptr<mpi::Group> group_;
   mpi::Comm owner_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
@@ -103,10 +98,10 @@ Pending MpiCommunicator::all_reduce(View inout, Reduce op, Stream&) {
   auto operation = start("all_reduce");
   in_parts(inout.count(), limit(), [&](Index begin, int count) {
     check(MPI_Iallreduce(MPI_IN_PLACE, inout.data + begin * size_of(inout.dtype), count, type_of(inout.dtype),
-                         op_of(op), comm_, add(*operation)),
-          operation->name);
+                         op_of(op), comm_, operation->add()),
+          operation->name());
   });
-  return track(std::move(operation));
+  return Operation::track(std::move(operation));
 }
 
 Pending MpiCommunicator::all_gather(ConstView in, View out, Stream&) {
@@ -116,9 +111,9 @@ Pending MpiCommunicator::all_gather(ConstView in, View out, Stream&) {
   const Elements elements(in.dtype, in.count(), std::max<Index>(1, limit() / size_));
   const bool in_place = in.data == out.data + rank_ * in.spec().bytes();
   check(MPI_Iallgather(in_place ? MPI_IN_PLACE : in.data, elements.count(), elements.type(), out.data, elements.count(),
-                       elements.type(), comm_, add(*operation)),
-        operation->name);
-  return track(std::move(operation));
+                       elements.type(), comm_, operation->add()),
+        operation->name());
+  return Operation::track(std::move(operation));
 }
 
 Pending MpiCommunicator::reduce_scatter(ConstView in, View out, Reduce op, Stream&) {
@@ -128,25 +123,26 @@ Pending MpiCommunicator::reduce_scatter(ConstView in, View out, Reduce op, Strea
   const MPI_Datatype type = type_of(in.dtype);
   const Index part = out.count(), bytes = size_of(in.dtype);
   if (in.count() <= limit()) {  // the whole input: implementations form its count in int
-    check(MPI_Ireduce_scatter_block(in.data, out.data, static_cast<int>(part), type, op_of(op), comm_, add(*operation)),
-          operation->name);
-    return track(std::move(operation));
+    check(
+        MPI_Ireduce_scatter_block(in.data, out.data, static_cast<int>(part), type, op_of(op), comm_, operation->add()),
+        operation->name());
+    return Operation::track(std::move(operation));
   }
   for (int root = 0; root < size_; ++root)
     in_parts(part, limit(), [&](Index begin, int count) {
       check(MPI_Ireduce(in.data + (root * part + begin) * bytes, out.data + begin * bytes, count, type, op_of(op), root,
-                        comm_, add(*operation)),
-            operation->name);
+                        comm_, operation->add()),
+            operation->name());
     });
-  return track(std::move(operation));
+  return Operation::track(std::move(operation));
 }
 
 Pending MpiCommunicator::broadcast(View view, int root, Stream&) {
   contract::travels(view);
   auto operation = start("broadcast");
   const Elements elements(view.dtype, view.count(), limit());
-  check(MPI_Ibcast(view.data, elements.count(), elements.type(), root, comm_, add(*operation)), operation->name);
-  return track(std::move(operation));
+  check(MPI_Ibcast(view.data, elements.count(), elements.type(), root, comm_, operation->add()), operation->name());
+  return Operation::track(std::move(operation));
 }
 
 // Point to point: MPI_Ialltoallv counts and places in int.
@@ -178,27 +174,28 @@ Pending MpiCommunicator::all_to_all_v(ConstView in, std::span<const Index> send_
     PLASMID_CHECK(mine.count() == count) << "to itself " << mine.count() << ", from itself " << count << " elements";
     if (count > 0) std::memcpy(part.data, mine.data, static_cast<std::size_t>(part.spec().bytes()));
   }
-  return track(std::move(operation));
+  return Operation::track(std::move(operation));
 }
 
 Pending MpiCommunicator::exchange(std::span<const Transfer> transfers, Stream&) {
   contract::exchange(transfers, size_);
-  auto operation = start("exchange");
+  auto operation = start("exchange", true);
   for (const Transfer& transfer : transfers)
     if (transfer.from >= 0) receive(*operation, transfer.recv, transfer.from, transfer.channel);
   for (const Transfer& transfer : transfers)
     if (transfer.to >= 0) send(*operation, transfer.send, transfer.to, transfer.channel);
-  return track(std::move(operation));
+  return Operation::track(std::move(operation));
 }
 
 void MpiCommunicator::send(Operation& operation, ConstView view, int to, int tag) {
   const Elements elements(view.dtype, view.count(), limit());
-  check(MPI_Isend(view.data, elements.count(), elements.type(), to, tag, comm_, add(operation)), operation.name);
+  check(MPI_Isend(view.data, elements.count(), elements.type(), to, tag, comm_, operation.add()), operation.name());
+  group_->traffic.sent_bytes += static_cast<double>(view.spec().bytes());
 }
 
 void MpiCommunicator::receive(Operation& operation, View view, int from, int tag) {
   const Elements elements(view.dtype, view.count(), limit());
-  check(MPI_Irecv(view.data, elements.count(), elements.type(), from, tag, comm_, add(operation)), operation.name);
+  check(MPI_Irecv(view.data, elements.count(), elements.type(), from, tag, comm_, operation.add()), operation.name());
 }
 
 }  // namespace
@@ -227,6 +224,8 @@ class KeepCrashSignals {
 
 MpiWorld::MpiWorld(int* argc, char*** argv) : state_(std::make_shared<State>()) {
   const KeepCrashSignals keep;
+  for (const Setting& setting : transport_settings([](const char* name) { return std::getenv(name); }))
+    setenv(setting.variable.c_str(), setting.value.c_str(), 0);
   int granted = MPI_THREAD_SINGLE;
   check(MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &granted), "MPI_Init_thread");
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);

@@ -2,6 +2,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "parallel/comm/activity.hpp"
 #include "parallel/comm/communicator.hpp"
@@ -39,5 +40,14 @@ using Environment = std::function<const char*(const char* name)>;  // null: not 
 // rank: each task would train alone and write over the others' files. One task in a larger allocation may run: without
 // a launcher, by `mpirun -n 1` or `srun -n 1`.
 void check_launch(int mpi_ranks, const Environment&);
+
+// What MpiWorld puts into the environment before MPI starts, for a ring's sake and where the user (mpirun --mca, the
+// environment, ~/.openmpi/mca-params.conf) says nothing. Open MPI over TCP: long messages go in fragments rather than
+// at once ("put"). Else the go-ahead for what a rank is to receive waits behind all of what it is sending, and the two
+// directions between two hosts take turns at half the rate. Other MPI libraries and networks do not read it.
+struct Setting {
+  std::string variable, value;
+};
+std::vector<Setting> transport_settings(const Environment&);
 
 }  // namespace plasmid

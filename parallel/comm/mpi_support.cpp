@@ -1,6 +1,8 @@
 #include "parallel/comm/mpi_support.hpp"
 
+#include <chrono>
 #include <cstdlib>
+#include <utility>
 
 #include "runtime/base/error.hpp"
 
@@ -71,30 +73,72 @@ Elements::Elements(DType dtype, Index count, Index limit) : plain_(type_of(dtype
 
 namespace {
 
-struct OperationPending final : Pending::Impl {
-  std::shared_ptr<MpiWorld::State> world;
-  std::shared_ptr<Operation> operation;
-  OperationPending(std::shared_ptr<MpiWorld::State> w, std::shared_ptr<Operation> o)
-      : world(std::move(w)), operation(std::move(o)) {}
-  void wait(Stream&) override {
-    check(operation->error, operation->name);
-    if (operation->done) return;
-    world->outstanding.remove(operation);
-    const int code = world->await(operation->requests, operation->name, operation->group);
-    operation->done = true;
-    check(code, operation->name);
-  }
-};
-
-}  // namespace
-}  // namespace mpi
-
-Pending MpiWorld::State::track(std::shared_ptr<mpi::Operation> operation, std::shared_ptr<State> self) {
-  outstanding.push_back(operation);
-  return Pending(std::make_unique<mpi::OperationPending>(std::move(self), std::move(operation)));
+double seconds() noexcept {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-int MpiWorld::State::await(std::vector<MPI_Request>& requests, const char* operation, int group) {
+}  // namespace
+
+Operation::Ptr Operation::start(const std::shared_ptr<Group>& group, const char* name, bool exchange) {
+  Ptr operation(&group->world->operations.take());
+  operation->name_ = name, operation->exchange_ = exchange, operation->group_ = group;
+  operation->tracked_ = operation->done_ = operation->forgotten_ = false;
+  operation->error_ = MPI_SUCCESS;
+  operation->requests_.clear();
+  operation->posted_ = seconds();
+  return operation;
+}
+
+MPI_Request* Operation::add() {
+  requests_.push_back(MPI_REQUEST_NULL);
+  return &requests_.back();
+}
+
+Pending Operation::track(Ptr operation) {
+  operation->group_->world->outstanding.push_back(operation.get());
+  operation->tracked_ = true;
+  return Pending(*operation.release());
+}
+
+void Operation::complete() noexcept {
+  done_ = true;
+  if (!exchange_) return;
+  group_->traffic.flight_seconds += seconds() - posted_;
+  ++group_->traffic.exchanges;
+}
+
+bool Operation::test() noexcept {
+  int done = 0;
+  error_ = MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE);
+  if (done) complete();
+  if (!done && error_ == MPI_SUCCESS) return false;
+  tracked_ = false;
+  if (forgotten_) retire();
+  return true;
+}
+
+void Operation::wait(Stream&) {
+  check(error_, name_);
+  if (done_) return;
+  std::erase(group_->world->outstanding, this);
+  tracked_ = false;
+  const double begin = seconds();
+  const int code = group_->world->await(requests_, name_, group_->size);
+  (exchange_ ? group_->traffic.exchange_wait : group_->traffic.collective_wait) += seconds() - begin;
+  complete();
+  check(code, name_);
+}
+
+void Operation::retire() noexcept {
+  forgotten_ = true;
+  if (tracked_) return;  // in flight while an exception unwinds: a later poll finds it complete
+  const std::shared_ptr<Group> group = std::move(group_);  // perhaps the last hold on the world, and thus on this
+  group->world->operations.give(*this);
+}
+
+}  // namespace mpi
+
+int MpiWorld::State::await(std::span<MPI_Request> requests, const char* operation, int group) {
   const Activity::Wait wait(activity, operation, group);
   for (int done = 0;;) {
     const int code = MPI_Testall(static_cast<int>(requests.size()), requests.data(), &done, MPI_STATUSES_IGNORE);
@@ -108,14 +152,7 @@ int MpiWorld::State::await(std::vector<MPI_Request>& requests, const char* opera
 
 void MpiWorld::State::poll() noexcept {
   activity.tick();
-  for (auto next = outstanding.begin(); next != outstanding.end();) {
-    mpi::Operation& operation = **next;
-    int done = 0;
-    operation.error =
-        MPI_Testall(static_cast<int>(operation.requests.size()), operation.requests.data(), &done, MPI_STATUSES_IGNORE);
-    operation.done = done != 0;
-    next = done || operation.error != MPI_SUCCESS ? outstanding.erase(next) : std::next(next);
-  }
+  std::erase_if(outstanding, [](mpi::Operation* operation) { return operation->test(); });
 }
 
 }  // namespace plasmid

@@ -16,7 +16,12 @@ Pending::~Pending() {
 }
 
 void Pending::wait(Stream& consumer) {
-  if (auto impl = std::exchange(impl_, nullptr)) impl->wait(consumer);
+  if (const auto impl = std::move(impl_)) impl->wait(consumer);
+}
+
+Traffic Traffic::operator-(const Traffic& before) const {
+  return {sent_bytes - before.sent_bytes, flight_seconds - before.flight_seconds, exchange_wait - before.exchange_wait,
+          collective_wait - before.collective_wait, exchanges - before.exchanges};
 }
 
 }  // namespace plasmid

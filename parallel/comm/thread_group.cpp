@@ -106,6 +106,26 @@ void perform(Collective& collective) {
   }
 }
 
+Collective& Group::enter(std::uint64_t number) {
+  const auto known = std::ranges::find(open, number, &Collective::number);
+  Collective& collective = known != open.end() ? **known : collectives_.take();
+  if (known == open.end()) {
+    collective.posts.resize(members.size());
+    collective.here.assign(members.size(), false);
+    collective.arrived = collective.holders = 0;
+    collective.done = false;
+    collective.time = 0, collective.number = number, collective.agreed = 0;
+    collective.parts.clear();
+    open.push_back(&collective);
+  }
+  ++collective.holders;
+  return collective;
+}
+
+void Group::leave(Collective& collective) noexcept {
+  if (--collective.holders == 0 && collective.done) collectives_.give(collective);
+}
+
 void Group::deliver(Mailbox& box, double delay) {
   while (!box.sends.empty() && !box.recvs.empty()) {
     Side& send = *box.sends.front();
@@ -116,15 +136,15 @@ void Group::deliver(Mailbox& box, double delay) {
     copy_elements(send.send, 0, recv.recv, 0, send.send.count());
     send.arrival = recv.arrival = std::max(send.posted, recv.posted) + delay;
     send.met = recv.met = true;
-    box.sends.pop_front();
-    box.recvs.pop_front();
+    box.sends.erase(box.sends.begin());
+    box.recvs.erase(box.recvs.begin());
   }
 }
 
 void Group::withdraw(const Side* side) {
   for (auto& [key, box] : mail) {
-    std::erase_if(box.sends, [side](const SidePtr& p) { return p.get() == side; });
-    std::erase_if(box.recvs, [side](const SidePtr& p) { return p.get() == side; });
+    std::erase(box.sends, side);
+    std::erase(box.recvs, side);
   }
 }
 

@@ -2,7 +2,6 @@
 #include <array>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -10,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "parallel/comm/pool.hpp"
 #include "parallel/comm/threads.hpp"
 
 // What the threads of a ThreadWorld share. Everything here is guarded by the world's one mutex.
@@ -49,10 +49,10 @@ struct Post {  // one member's call
 struct Collective {  // done by the last member to come, for all, in rank order
   std::vector<Post> posts;
   std::vector<bool> here;
-  int arrived = 0;
+  int arrived = 0, holders = 0;  // members that came, and whose operations have not ended
   bool done = false;
   double time = 0;
-  std::uint64_t agreed = 0;
+  std::uint64_t number = 0, agreed = 0;
   std::map<int, std::shared_ptr<Group>> parts;  // split: by color
 };
 void perform(Collective&);  // all but split
@@ -65,19 +65,23 @@ struct Side {  // half of a transfer, waiting for the other half
   double posted = 0, arrival = 0;
   bool met = false;
 };
-using SidePtr = std::shared_ptr<Side>;
 
 struct Mailbox {
-  std::deque<SidePtr> sends, recvs;
+  std::vector<Side*> sends, recvs;
 };
 
 struct Group {
-  std::vector<int> members;  // ranks of the world
-  std::map<std::uint64_t, std::shared_ptr<Collective>> open;
+  std::vector<int> members;                           // ranks of the world
+  std::vector<Collective*> open;                      // that members are still to come to
   std::map<std::tuple<int, int, int>, Mailbox> mail;  // (from, to, channel)
 
+  Collective& enter(std::uint64_t number);  // one more holder
+  void leave(Collective&) noexcept;         // one fewer; the last one gives it back
   void deliver(Mailbox&, double delay);
   void withdraw(const Side*);  // its buffer is about to die
+
+ private:
+  Pool<Collective> collectives_;
 };
 
 }  // namespace threads

@@ -15,7 +15,6 @@ using threads::Group;
 using threads::Kind;
 using threads::Post;
 using threads::Side;
-using threads::SidePtr;
 using Lock = std::unique_lock<std::mutex>;
 
 struct Membership {  // what a pending operation needs after its communicator moved on
@@ -57,61 +56,93 @@ std::string missing(const Group& group, const Collective& collective) {
   return text;
 }
 
-struct CollectivePending final : Pending::Impl {
+struct CollectivePending;
+struct ExchangePending;
+
+struct Own {  // of one rank in one group, also for operations that outlive the communicator
   Membership member;
-  std::shared_ptr<Collective> collective;
-  Kind kind;
-  CollectivePending(Membership m, std::shared_ptr<Collective> c, Kind k)
-      : member(std::move(m)), collective(std::move(c)), kind(k) {}
+  Traffic traffic;
+  std::uint64_t next = 0;  // number of this rank's next collective on this group
+  Pool<CollectivePending> collectives;
+  Pool<ExchangePending> exchanges;
+};
+
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+struct CollectivePending final : Pending::Impl {
+  std::shared_ptr<Own> own;  // while in use
+  Collective* collective = nullptr;
+  Kind kind = Kind::barrier;
+
   void wait(Stream&) override { finish(); }
   void finish() const {
+    const Membership& member = own->member;
+    const double begin = seconds();
     Lock lock(member.world->mutex);
     member.await(
         lock, name_of(kind), [&] { return collective->done; }, [&] { return missing(*member.group, *collective); });
     member.clock() = std::max(member.clock(), collective->time);
+    own->traffic.collective_wait += seconds() - begin;
   }
-  ~CollectivePending() override {
-    const Lock lock(member.world->mutex);
-    if (!collective->done) member.abort_locked();
+  void retire() noexcept override {
+    const std::shared_ptr<Own> keep = std::move(own);
+    const Lock lock(keep->member.world->mutex);
+    if (!collective->done) keep->member.abort_locked();
+    keep->member.group->leave(*collective);
+    keep->collectives.give(*this);
   }
 };
 
 struct ExchangePending final : Pending::Impl {
-  Membership member;
-  std::vector<SidePtr> sides;
-  explicit ExchangePending(Membership m) : member(std::move(m)) {}
+  std::shared_ptr<Own> own;  // while in use
+  std::vector<Side> sides;   // where the mailboxes point to
+  double posted = 0;         // seconds
+
   void wait(Stream&) override {
+    const Membership& member = own->member;
+    const double begin = seconds();
     Lock lock(member.world->mutex);
-    for (const SidePtr& side : sides) {
+    for (const Side& side : sides) {
       member.await(
-          lock, side->sends ? "exchange (send)" : "exchange (receive)", [&] { return side->met; },
-          [&] { return "rank " + std::to_string(member.group->members[static_cast<std::size_t>(side->peer)]); });
-      member.clock() = std::max(member.clock(), side->arrival);
+          lock, side.sends ? "exchange (send)" : "exchange (receive)", [&] { return side.met; },
+          [&] { return "rank " + std::to_string(member.group->members[static_cast<std::size_t>(side.peer)]); });
+      member.clock() = std::max(member.clock(), side.arrival);
     }
+    const double end = seconds();
+    own->traffic.exchange_wait += end - begin;
+    own->traffic.flight_seconds += end - posted;
+    ++own->traffic.exchanges;
   }
-  ~ExchangePending() override {
-    const Lock lock(member.world->mutex);
-    for (const SidePtr& side : sides) {
-      if (side->met) continue;
-      member.group->withdraw(side.get());
-      member.abort_locked();
+  void retire() noexcept override {
+    const std::shared_ptr<Own> keep = std::move(own);
+    const Lock lock(keep->member.world->mutex);
+    for (const Side& side : sides) {
+      if (side.met) continue;
+      keep->member.group->withdraw(&side);
+      keep->member.abort_locked();
     }
+    keep->exchanges.give(*this);
   }
 };
 
+struct Retire {
+  void operator()(CollectivePending* pending) const noexcept { pending->retire(); }
+};
+using CollectivePtr = std::unique_ptr<CollectivePending, Retire>;
+
 class ThreadCommunicator final : public Communicator {
  public:
-  explicit ThreadCommunicator(Membership member) : member_(std::move(member)) {}
-  int rank() const override { return member_.rank; }
-  int size() const override { return static_cast<int>(member_.group->members.size()); }
+  explicit ThreadCommunicator(Membership member) : own_(std::make_shared<Own>()) { own_->member = std::move(member); }
+  int rank() const override { return own_->member.rank; }
+  int size() const override { return static_cast<int>(own_->member.group->members.size()); }
 
   std::unique_ptr<Communicator> split(int color, int key) override {
-    const auto collective = run({.kind = Kind::split, .color = color, .key = key});
+    const CollectivePtr split = run({.kind = Kind::split, .color = color, .key = key});
     if (color < 0) return nullptr;
-    const std::shared_ptr<Group>& group = collective->parts.at(color);
-    const auto mine = std::ranges::find(group->members, member_.world_rank());
+    const std::shared_ptr<Group>& group = split->collective->parts.at(color);
+    const auto mine = std::ranges::find(group->members, own_->member.world_rank());
     return std::make_unique<ThreadCommunicator>(
-        Membership{member_.world, group, static_cast<int>(mine - group->members.begin())});
+        Membership{own_->member.world, group, static_cast<int>(mine - group->members.begin())});
   }
   Pending all_reduce(View inout, Reduce op, Stream&) override {
     contract::all_reduce(inout);
@@ -142,26 +173,26 @@ class ThreadCommunicator final : public Communicator {
   }
   Pending exchange(std::span<const Transfer>, Stream&) override;
   std::uint64_t agree_max(std::uint64_t value) override {
-    return run({.kind = Kind::agree_max, .value = value})->agreed;
+    return run({.kind = Kind::agree_max, .value = value})->collective->agreed;
   }
   void barrier() override { run({.kind = Kind::barrier}); }
   void poll() noexcept override {}
+  Traffic traffic() const override { return own_->traffic; }
   void abort() noexcept override {
-    const Lock lock(member_.world->mutex);
-    member_.abort_locked();
+    const Lock lock(own_->member.world->mutex);
+    own_->member.abort_locked();
   }
 
  private:
-  std::unique_ptr<CollectivePending> enter(Post call);
-  Pending post(Post call) { return Pending(enter(std::move(call))); }
-  std::shared_ptr<Collective> run(Post call) {  // the blocking ones
-    const auto pending = enter(std::move(call));
+  CollectivePtr enter(Post call);
+  Pending post(Post call) { return Pending(*enter(std::move(call)).release()); }
+  CollectivePtr run(Post call) {  // the blocking ones
+    CollectivePtr pending = enter(std::move(call));
     pending->finish();
-    return pending->collective;
+    return pending;
   }
 
-  Membership member_;
-  std::uint64_t next_ = 0;  // number of this rank's next collective on this group
+  std::shared_ptr<Own> own_;
 };
 
 // Members that share a color, ordered by key and then by rank.
@@ -179,57 +210,57 @@ std::map<int, std::shared_ptr<Group>> parts_by_color(const Group& group, const s
   return parts;
 }
 
-std::unique_ptr<CollectivePending> ThreadCommunicator::enter(Post call) {
+CollectivePtr ThreadCommunicator::enter(Post call) {
   const Kind kind = call.kind;
-  const Lock lock(member_.world->mutex);
-  member_.check_alive(name_of(kind));
-  Group& group = *member_.group;
-  const std::uint64_t number = next_++;
-  std::shared_ptr<Collective>& slot = group.open[number];
-  if (!slot) {
-    slot = std::make_shared<Collective>();
-    slot->posts.resize(group.members.size());
-    slot->here.resize(group.members.size());
+  const Membership& member = own_->member;
+  const Lock lock(member.world->mutex);
+  member.check_alive(name_of(kind));
+  Group& group = *member.group;
+  Collective& collective = group.enter(own_->next++);
+  const auto me = static_cast<std::size_t>(member.rank);
+  collective.posts[me] = std::move(call);
+  collective.here[me] = true;
+  collective.time = std::max(collective.time, member.clock());
+  if (++collective.arrived == size()) {
+    perform(collective);
+    if (kind == Kind::split) collective.parts = parts_by_color(group, collective.posts);
+    collective.done = true;
+    std::erase(group.open, &collective);
+    member.world->changed.notify_all();
   }
-  const std::shared_ptr<Collective> collective = slot;
-  const auto me = static_cast<std::size_t>(member_.rank);
-  collective->posts[me] = std::move(call);
-  collective->here[me] = true;
-  collective->time = std::max(collective->time, member_.clock());
-  if (++collective->arrived == size()) {
-    perform(*collective);
-    if (kind == Kind::split) collective->parts = parts_by_color(group, collective->posts);
-    collective->done = true;
-    group.open.erase(number);
-    member_.world->changed.notify_all();
-  }
-  return std::make_unique<CollectivePending>(member_, collective, kind);
+  CollectivePending& pending = own_->collectives.take();
+  pending.own = own_, pending.collective = &collective, pending.kind = kind;
+  return CollectivePtr(&pending);
 }
 
 Pending ThreadCommunicator::exchange(std::span<const Transfer> transfers, Stream&) {
   contract::exchange(transfers, size());
-  auto pending = std::make_unique<ExchangePending>(member_);
-  const Lock lock(member_.world->mutex);
-  member_.check_alive("exchange");
-  Group& group = *member_.group;
-  const double now = member_.clock();
+  const Membership& member = own_->member;
+  const Lock lock(member.world->mutex);
+  member.check_alive("exchange");
+  Group& group = *member.group;
+  const double now = member.clock();
+  ExchangePending& pending = own_->exchanges.take();
+  pending.own = own_, pending.posted = seconds();
+  pending.sides.clear();
+  pending.sides.reserve(2 * transfers.size());  // so that they stay where they are
   for (const Transfer& transfer : transfers) {
     if (transfer.to >= 0) {
-      threads::Mailbox& box = group.mail[{member_.rank, transfer.to, transfer.channel}];
-      box.sends.push_back(
-          std::make_shared<Side>(Side{.sends = true, .send = transfer.send, .peer = transfer.to, .posted = now}));
-      pending->sides.push_back(box.sends.back());
-      group.deliver(box, member_.world->exchange_delay);
+      threads::Mailbox& box = group.mail[{member.rank, transfer.to, transfer.channel}];
+      pending.sides.push_back({.sends = true, .send = transfer.send, .peer = transfer.to, .posted = now});
+      box.sends.push_back(&pending.sides.back());
+      group.deliver(box, member.world->exchange_delay);
+      own_->traffic.sent_bytes += static_cast<double>(transfer.send.spec().bytes());
     }
     if (transfer.from >= 0) {
-      threads::Mailbox& box = group.mail[{transfer.from, member_.rank, transfer.channel}];
-      box.recvs.push_back(std::make_shared<Side>(Side{.recv = transfer.recv, .peer = transfer.from, .posted = now}));
-      pending->sides.push_back(box.recvs.back());
-      group.deliver(box, member_.world->exchange_delay);
+      threads::Mailbox& box = group.mail[{transfer.from, member.rank, transfer.channel}];
+      pending.sides.push_back({.recv = transfer.recv, .peer = transfer.from, .posted = now});
+      box.recvs.push_back(&pending.sides.back());
+      group.deliver(box, member.world->exchange_delay);
     }
   }
-  member_.world->changed.notify_all();
-  return Pending(std::move(pending));
+  member.world->changed.notify_all();
+  return Pending(pending);
 }
 
 }  // namespace

@@ -242,6 +242,30 @@ TEST_P(CommunicatorTest, SplitsByColorAndOrdersByKey) {
   });
 }
 
+TEST_P(CommunicatorTest, TrafficIsWhatWasSentAndWaitedFor) {
+  on_ranks(GetParam(), [](Communicator& world) {
+    Stream stream;
+    const auto group = world.split(0, world.rank());
+    const int next = (group->rank() + 1) % group->size(), before = (group->rank() + group->size() - 1) % group->size();
+    std::vector<double> mine(100, 1), got(100);
+    const Traffic none = group->traffic();
+    EXPECT_EQ(none.sent_bytes + none.flight_seconds + none.exchange_wait + none.collective_wait, 0);
+    const Transfer shift{view(mine), next, view(got), before, 0};
+    for (int i = 0; i < 3; ++i) group->exchange({&shift, 1}, stream).wait(stream);
+    const Traffic sent = group->traffic();
+    const bool alone = GetParam().backend == test::Backend::self;  // sends nothing anywhere
+    EXPECT_EQ(sent.exchanges, alone ? 0u : 3u);
+    EXPECT_EQ(sent.sent_bytes, alone ? 0 : 3 * 800);
+    EXPECT_LE(sent.exchange_wait, sent.flight_seconds);
+    EXPECT_EQ(sent.collective_wait, 0);
+    group->barrier();
+    const Traffic waited = group->traffic() - sent;
+    EXPECT_EQ(waited.sent_bytes + waited.exchange_wait + waited.flight_seconds, 0);
+    EXPECT_GE(waited.collective_wait, 0);
+    EXPECT_EQ(waited.exchanges, 0u);
+  });
+}
+
 PLASMID_INSTANTIATE_ON_RANKS(CommunicatorTest, test::rank_sets_and_short_mpi_counts());
 
 }  // namespace

@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "tests/support/expect_error.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace plasmid {
 namespace {
@@ -43,6 +46,30 @@ TEST(Mpi, ProcessesOfAnotherLibrarysLauncherAreRefused) {
     launch(1, {{"PMI_SIZE", "2"}});
   });
   expect_error(ErrorCode::config, {"OMPI_COMM_WORLD_SIZE is 3"}, [] { launch(1, {{"OMPI_COMM_WORLD_SIZE", "3"}}); });
+}
+
+std::vector<std::string> settings(const Variables& set) {
+  std::vector<std::string> lines;
+  for (const Setting& setting : transport_settings([&](const char* name) {
+         const auto found = set.find(name);
+         return found == set.end() ? nullptr : found->second.c_str();
+       }))
+    lines.push_back(setting.variable + "=" + setting.value);
+  return lines;
+}
+
+TEST(Mpi, LongMessagesOverTcpGoInFragmentsUnlessTheUserSaysOtherwise) {
+  const std::vector<std::string> fragments{"OMPI_MCA_btl_tcp_flags=send,inplace,need-ack,need-csum"}, none;
+  const TemporaryFolder home;
+  EXPECT_EQ(settings({}), fragments);
+  EXPECT_EQ(settings({{"HOME", home.path().string()}}), fragments);
+  EXPECT_EQ(settings({{"OMPI_MCA_btl_tcp_flags", "send,put"}}), none);
+  std::filesystem::create_directory(home.path() / ".openmpi");
+  std::ofstream file(home.path() / ".openmpi" / "mca-params.conf");
+  file << "# btl_tcp_flags is not set here\nbtl_tcp_if_include = eth0\n" << std::flush;
+  EXPECT_EQ(settings({{"HOME", home.path().string()}}), fragments);
+  file << "  btl_tcp_flags=57\n" << std::flush;
+  EXPECT_EQ(settings({{"HOME", home.path().string()}}), none);
 }
 
 }  // namespace

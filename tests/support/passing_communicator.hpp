@@ -27,6 +27,7 @@ class PassingCommunicator : public Communicator {
   std::uint64_t agree_max(std::uint64_t value) override { return inner_.agree_max(value); }
   void barrier() override { inner_.barrier(); }
   void poll() noexcept override { inner_.poll(); }
+  Traffic traffic() const override { return inner_.traffic(); }
   void abort() noexcept override { inner_.abort(); }
 
  protected:
