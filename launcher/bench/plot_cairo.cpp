@@ -122,11 +122,13 @@ class Drawing {
     colour(rgb);
     cairo_set_line_width(cairo_.get(), line.dashed ? 1.5 : 2.5);
     cairo_set_dash(cairo_.get(), dashes, line.dashed ? 2 : 0, 0);
+    cairo_new_path(cairo_.get());  // text leaves a point behind
     for (const PlotPoint& point : line.points) cairo_line_to(cairo_.get(), x_.place(point.x), y_.place(point.y));
     cairo_stroke(cairo_.get());
     cairo_set_dash(cairo_.get(), dashes, 0, 0);
     for (const PlotPoint& point : line.points) {
       if (!line.dashed) {
+        cairo_new_path(cairo_.get());
         cairo_arc(cairo_.get(), x_.place(point.x), y_.place(point.y), 4, 0, 4 * std::acos(0.0));
         cairo_fill(cairo_.get());
       }
