@@ -35,7 +35,10 @@ Job job_on(JobFile file, int ranks) {
     throw Error(ErrorCode::usage, "--ranks: " + std::to_string(ranks) + " is no multiple of mesh.dp " +
                                       std::to_string(mesh.dp()) + " x mesh.tp " + std::to_string(mesh.tp()));
   override_field(file, "mesh.cp=" + std::to_string(ranks / others));
-  return resolve(file, ranks);
+  Job job = resolve(file, ranks);
+  if (job.fields.attention().storage() != v1::Attention::F32)
+    throw Error(ErrorCode::config, file.named("attention.storage") + ": plan knows F32 alone");
+  return job;
 }
 
 std::vector<int> counts_of(const PlanOptions& options, const v1::Mesh& mesh) {

@@ -143,6 +143,7 @@ class Plan(unittest.TestCase):
         self.refused(65, ["half.json"], "--ceilings", self.write("half.json", {"rates": {"head_dim": 32}}), *link)
         negative = {**RATES, "product_flops": -1}
         self.refused(65, ["negative.json"], "--ceilings", self.write("negative.json", {"rates": negative}), *link)
+        self.refused(78, ["attention.storage"], "--set", "attention.storage=BF16", "--ceilings", self.rates, *link)
         self.refused(78, ["model.heads"], "--set", "model.heads=5", "--ceilings", self.rates, *link)
         result = plasmid.run(["plan", self.folder / "none.textproto", *link])
         self.assertEqual((result.returncode, len(plasmid.our_lines(result.stderr))), (66, 1))
