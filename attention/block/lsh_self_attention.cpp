@@ -41,7 +41,8 @@ class PlanOf {
 LshSelfAttention::LshSelfAttention(LshSelfAttentionOptions options, std::shared_ptr<LshGroup> group)
     : options_(std::move(options)),
       group_(std::move(group)),
-      scale_(static_cast<float>(1 / std::sqrt(static_cast<double>(options_.head_dim)))) {
+      scale_(options_.scale > 0 ? options_.scale
+                                : static_cast<float>(1 / std::sqrt(static_cast<double>(options_.head_dim)))) {
   Index out = 0;
   for (const Affine& input : options_.inputs) out += input.out();
   const Index width = options_.heads * options_.head_dim;

@@ -32,13 +32,14 @@ class LshPass {
 
 struct LshSelfAttentionOptions {
   Index heads = 0, head_dim = 0;
+  float scale = 0;                  // of scores; 0: 1 / sqrt(head_dim)
   std::vector<Affine> inputs = {};  // their outputs side by side are qk and v: one fused projection, or two
   Affine output = {};
 };
 
 // Multi-head LSH attention (attention/lsh/lsh.hpp) with a shared query and key, over a sequence sharded along the
 // group's ranks:
-//   y = output(attention(qk(x), v(x))), scores scaled by 1 / sqrt(head_dim).  x, y [tokens, width] f32.
+//   y = output(attention(qk(x), v(x))), scores scaled as the options say.  x, y [tokens, width] f32.
 // Rotations are those of (RngKey::seed, RngKey::layer): the same in every step, for training and inference.
 // Keep::decisions: the buckets, two bytes a token, head and round, with which a replay hashes nothing; Keep::core: out
 // and lse too, with which it attends to nothing; Keep::all: qk and v too.

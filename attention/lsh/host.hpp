@@ -16,8 +16,6 @@
 
 namespace plasmid::detail {
 
-inline constexpr Index kMaxLshChunk = 1024;
-
 // Rows of the chunk before `chunk`, where they are not simply those of chunk - 1 or of the same round and holder.
 struct LshHalo {
   std::int32_t chunk = 0;

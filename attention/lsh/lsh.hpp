@@ -34,6 +34,7 @@ struct LshOptions {
 };
 
 inline constexpr float kLshSelfScore = -5e4f;
+inline constexpr Index kMaxLshChunk = 1024;
 inline constexpr Index kMaxLshBuckets = 65536;  // a bucket is kept in two bytes
 
 struct LshChunk {

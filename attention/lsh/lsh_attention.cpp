@@ -49,7 +49,7 @@ void sort_heads(std::span<const Index> document_begin, const std::uint16_t* buck
 
 LshAttention::LshAttention(Communicator& ring, const LshOptions& options, const LshBuckets& shape)
     : ring_(ring), options_(options), shape_(shape) {
-  PLASMID_CHECK(options.rounds > 0 && options.chunk > 0 && options.chunk <= detail::kMaxLshChunk)
+  PLASMID_CHECK(options.rounds > 0 && options.chunk > 0 && options.chunk <= kMaxLshChunk)
       << options.rounds << " rounds of chunks of " << options.chunk << " tokens";
   PLASMID_CHECK(shape.count() >= 1 && shape.count() <= kMaxLshBuckets) << shape.count() << " buckets";
 }

@@ -56,6 +56,11 @@ void ConfigReader::refuse(std::string_view field, const std::string& why) const 
 
 bool ConfigReader::contains(std::string_view field) const { return impl_->find(field) != nullptr; }
 
+bool ConfigReader::is_list(std::string_view field) const {
+  const nlohmann::json* value = impl_->find(field);
+  return value && value->is_array();
+}
+
 Index ConfigReader::integer(std::string_view field) const {
   const nlohmann::json* value = impl_->find(field);
   if (!value) refuse(field, "is missing");

@@ -19,6 +19,7 @@ class ConfigReader {
   ~ConfigReader();
 
   bool contains(std::string_view field) const;
+  bool is_list(std::string_view field) const;
   Index integer(std::string_view field) const;  // Error{data} where absent
   Index integer(std::string_view field, Index otherwise) const;
   double number(std::string_view field, double otherwise) const;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/lsh/lsh.hpp"
 #include "attention/mask/mask.hpp"
 #include "parallel/comm/communicator.hpp"
 #include "runtime/nn/module.hpp"
@@ -12,14 +13,16 @@ namespace plasmid {
 
 enum class Family : std::uint8_t { gpt2, llama, reformer };
 
-// How a layer of a Reformer attends: to all before, or to the chunk of its own and the one before.
-enum class LayerKind : std::uint8_t { dense, local };
+// How a layer of a Reformer attends: to all before; to its own chunk of positions and the one before; or to its own
+// chunk of the tokens sorted by hash and the one before.
+enum class LayerKind : std::uint8_t { dense, local, lsh };
 
-struct ReformerShape {                                          // what only this family has
-  std::vector<LayerKind> kinds;                                 // of each layer; fewer: they recur
-  Index local_chunk = 64;                                       // positions
+struct ReformerShape {           // what only this family has
+  std::vector<LayerKind> kinds;  // of each layer; fewer: they recur
+  Index local_chunk = 64;        // positions
+  LshOptions lsh = {};           // causal; scores are not scaled, as in published weights
+  Index buckets = 0;             // of a round; 0: of lsh.chunk tokens or fewer in `positions`
   Index axial_rows = 0, axial_columns = 0, axial_channels = 0;  // positions = rows * columns; channels of the rows
-  bool operator==(const ReformerShape&) const = default;
 };
 
 // The shape of a decoder-only language model. Zero: not given; `complete` fills the family's defaults and checks.

@@ -1,6 +1,8 @@
 // Reformer (Kitaev et al. 2020), with the names and layouts of Hugging Face's ReformerModelWithLMHead: reversible
-// layers between two streams, axial positions, a pattern of local and dense attention, ReLU, a head that reads both
-// streams. Dropout of the attention weights and of both branches, with one probability.
+// layers between two streams, axial positions, a pattern of local, LSH and dense attention, ReLU, a head that reads
+// both streams. Dropout of both branches and of the attention weights of layers that do not hash, with one probability.
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -16,6 +18,7 @@
 namespace plasmid {
 namespace {
 
+constexpr std::array<std::string_view, 3> kKindNames = {"dense", "local", "lsh"};  // by LayerKind
 constexpr float kDeviation = 0.02f, kAxialDeviation = 1;
 
 [[noreturn]] void refuse(const std::string& what) { throw Error(ErrorCode::config, what); }
@@ -39,8 +42,13 @@ void complete_reformer(ModelShape& shape) {
            ": REFORMER has no grouped heads; model.heads = " + std::to_string(shape.heads));
   if (shape.tied_head) refuse("model.tied_head: the head of REFORMER reads two streams, twice the embedding's width");
   if (shape.window_left != 0) refuse("attention.window_left: the layers of REFORMER are local or dense, not windowed");
-  if (own.kinds.empty()) own.kinds = {LayerKind::local, LayerKind::dense};
+  if (own.kinds.empty()) own.kinds = {LayerKind::local, LayerKind::lsh};
   if (own.local_chunk < 1) refuse("a local chunk of " + std::to_string(own.local_chunk) + " positions");
+  if (own.lsh.chunk < 1 || own.lsh.chunk > kMaxLshChunk)
+    refuse("an LSH chunk of " + std::to_string(own.lsh.chunk) + " tokens: 1 to " + std::to_string(kMaxLshChunk));
+  if (own.lsh.rounds < 1 || own.lsh.rounds > 64) refuse(std::to_string(own.lsh.rounds) + " rounds of hashing: 1 to 64");
+  if (own.buckets == 0) own.buckets = choose_lsh_buckets(shape.positions, own.lsh.chunk).count();
+  (void)lsh_buckets_of(own.buckets);  // throws
   if (own.axial_rows == 0) choose_axes(shape);
   if (own.axial_rows < 1 || own.axial_columns < 1 || own.axial_rows * own.axial_columns < shape.positions)
     refuse("axial positions " + std::to_string(own.axial_rows) + " x " + std::to_string(own.axial_columns) + " are " +
@@ -59,38 +67,62 @@ LayerKind kind_of(const ModelShape& shape, Index layer) {
 // The groups of a model, one for each kind of attention that its layers have.
 class Groups {
  public:
-  Groups(const ModelShape& shape, Communicator& ring) : chunk_(shape.reformer.local_chunk), ring_(ring) {}
+  Groups(const ReformerShape& shape, Communicator& ring) : shape_(shape), ring_(ring) {}
   const std::shared_ptr<AttentionGroup>& of(LayerKind kind) {
     auto& group = kind == LayerKind::local ? local_ : dense_;
     if (!group) {
-      group = make_attention_group(ring_, kind == LayerKind::local ? Pattern::local(chunk_) : Pattern::causal());
+      group = make_attention_group(ring_,
+                                   kind == LayerKind::local ? Pattern::local(shape_.local_chunk) : Pattern::causal());
       all.push_back(group);
     }
     return group;
   }
+  const std::shared_ptr<LshGroup>& hashing() {
+    if (!lsh) lsh = make_lsh_group(ring_, shape_.lsh, lsh_buckets_of(shape_.buckets));
+    return lsh;
+  }
   std::vector<std::shared_ptr<AttentionGroup>> all;
+  std::shared_ptr<LshGroup> lsh;
 
  private:
-  Index chunk_;
+  const ReformerShape& shape_;
   Communicator& ring_;
   std::shared_ptr<AttentionGroup> local_, dense_;
 };
 
-ReversibleStack::Layer make_layer(const ModelShape& shape, Index layer, const std::shared_ptr<AttentionGroup>& group,
+std::unique_ptr<Module> make_attention(const ModelShape& shape, LayerKind kind, const std::string& name,
+                                       Groups& groups) {
+  const Index inner = shape.heads * shape.head_dim();
+  const AffineOptions bare{ops::WeightLayout::out_in, false, kDeviation};
+  const auto input = [&](const char* part) {
+    return make_affine(name + "self_attention." + part, shape.width, inner, bare);
+  };
+  Affine output = make_affine(name + "output.dense", inner, shape.width, bare);
+  if (kind == LayerKind::lsh)
+    return std::make_unique<LshSelfAttention>(LshSelfAttentionOptions{.heads = shape.heads,
+                                                                      .head_dim = shape.head_dim(),
+                                                                      .scale = 1,
+                                                                      .inputs = {input("query_key"), input("value")},
+                                                                      .output = std::move(output)},
+                                              groups.hashing());
+  return std::make_unique<SelfAttention>(SelfAttentionOptions{.heads = shape.heads,
+                                                              .kv_heads = shape.heads,
+                                                              .head_dim = shape.head_dim(),
+                                                              .dropout = shape.dropout,
+                                                              .inputs = {input("query"), input("key"), input("value")},
+                                                              .output = std::move(output)},
+                                         groups.of(kind));
+}
+
+ReversibleStack::Layer make_layer(const ModelShape& shape, Index layer, Groups& groups,
                                   const ReversibleDecoderParts& model) {
   const std::string number = std::to_string(layer), name = "reformer.encoder.layers." + number + ".";
-  const Index width = shape.width, inner = shape.heads * shape.head_dim();
-  const AffineOptions plain{ops::WeightLayout::out_in, true, kDeviation},
-      bare{ops::WeightLayout::out_in, false, kDeviation};
-  SelfAttentionOptions attention{
-      .heads = shape.heads, .kv_heads = shape.heads, .head_dim = shape.head_dim(), .dropout = shape.dropout};
-  for (const char* part : {"query", "key", "value"})
-    attention.inputs.push_back(make_affine(name + "attention.self_attention." + part, width, inner, bare));
-  attention.output = make_affine(name + "attention.output.dense", inner, width, bare);
+  const Index width = shape.width;
+  const AffineOptions plain{ops::WeightLayout::out_in, true, kDeviation};
   auto f =
       std::make_unique<Normed>(std::make_unique<LayerNorm>(name + "attention.layer_norm", width, shape.norm_epsilon),
-                               dropped(std::make_unique<SelfAttention>(std::move(attention), group), shape.dropout,
-                                       DropoutPlace::attention_output));
+                               dropped(make_attention(shape, kind_of(shape, layer), name + "attention.", groups),
+                                       shape.dropout, DropoutPlace::attention_output));
   auto g = std::make_unique<Normed>(
       std::make_unique<LayerNorm>(name + "feed_forward.layer_norm", width, shape.norm_epsilon),
       dropped(std::make_unique<Mlp>(make_affine(name + "feed_forward.dense.dense", width, shape.mlp_width, plain),
@@ -121,15 +153,28 @@ std::unique_ptr<LanguageModel> make_reformer(const ModelShape& shape, Communicat
           make_parameter("lm_head.decoder.weight", {shape.vocabulary, 2 * shape.width}, {0, kDeviation}),
           make_parameter("lm_head.decoder.bias", {shape.vocabulary}, {0, 0})),
       .groups = {},
+      .lsh = nullptr,
       // Reversible layers form everything again, but for what is asked to stay.
       .keep = recompute == Recompute::core ? Keep::core : Keep::decisions};
-  Groups groups(shape, ring);
+  Groups groups(own, ring);
   std::vector<ReversibleStack::Layer> layers;
-  for (Index layer = 0; layer < shape.layers; ++layer)
-    layers.push_back(make_layer(shape, layer, groups.of(kind_of(shape, layer)), parts));
+  for (Index layer = 0; layer < shape.layers; ++layer) layers.push_back(make_layer(shape, layer, groups, parts));
   parts.stack = ReversibleStack(std::move(layers));
   parts.groups = groups.all;
+  parts.lsh = groups.lsh;
   return make_reversible_decoder(shape, std::move(parts));
+}
+
+// One number, or the factors of one.
+Index read_buckets(const ConfigReader& config) {
+  if (!config.contains("num_buckets")) return 0;
+  if (!config.is_list("num_buckets")) return config.integer("num_buckets");
+  Index product = 1;
+  for (const Index factor : config.integers("num_buckets")) {
+    if (factor < 1 || factor > kMaxLshBuckets) config.refuse("num_buckets", "has " + std::to_string(factor));
+    product = std::min<Index>(product * factor, INT32_MAX);
+  }
+  return product;
 }
 
 ModelShape read_reformer(const ConfigReader& config) {
@@ -155,11 +200,16 @@ ModelShape read_reformer(const ConfigReader& config) {
   shape.norm_epsilon = static_cast<float>(config.number("layer_norm_eps", 1e-12));
   ReformerShape& own = shape.reformer;
   for (const std::string& kind : config.texts("attn_layers")) {
-    if (kind != "local" && kind != "dense") config.refuse("attn_layers", "has " + kind + "; supported: local, dense");
-    own.kinds.push_back(kind == "local" ? LayerKind::local : LayerKind::dense);
+    const auto known = std::ranges::find(kKindNames, kind);
+    if (known == kKindNames.end()) config.refuse("attn_layers", "has " + kind + "; supported: local, lsh, dense");
+    own.kinds.push_back(static_cast<LayerKind>(known - kKindNames.begin()));
   }
   shape.layers = std::ssize(own.kinds);
   own.local_chunk = config.integer("local_attn_chunk_length", 64);
+  own.lsh.chunk = config.integer("lsh_attn_chunk_length", 64);
+  own.lsh.rounds = config.integer("num_hashes", 1);
+  own.lsh.previous = config.text("lsh_previous", "sorted") == "sorted" ? PreviousChunk::sorted : PreviousChunk::round;
+  own.buckets = read_buckets(config);
   const std::vector<Index> axes = config.integers("axial_pos_shape"), channels = config.integers("axial_pos_embds_dim");
   if (axes.size() != 2) config.refuse("axial_pos_shape", "has " + std::to_string(axes.size()) + " axes; supported: 2");
   if (channels.size() != 2 || channels[0] + channels[1] != shape.width)
@@ -175,7 +225,7 @@ nlohmann::ordered_json write_reformer(const ModelShape& shape) {
   config["is_decoder"] = true;
   config["attn_layers"] = nlohmann::ordered_json::array();
   for (Index layer = 0; layer < shape.layers; ++layer)
-    config["attn_layers"].push_back(kind_of(shape, layer) == LayerKind::local ? "local" : "dense");
+    config["attn_layers"].push_back(kKindNames[static_cast<std::size_t>(kind_of(shape, layer))]);
   config["hidden_size"] = shape.width;
   config["num_attention_heads"] = shape.heads;
   config["attention_head_size"] = shape.head_dim();
@@ -184,6 +234,15 @@ nlohmann::ordered_json write_reformer(const ModelShape& shape) {
   config["hidden_act"] = "relu";
   config["layer_norm_eps"] = shortest(shape.norm_epsilon);
   config["local_attn_chunk_length"] = own.local_chunk;
+  config["lsh_attn_chunk_length"] = own.lsh.chunk;
+  config["num_hashes"] = own.lsh.rounds;
+  const LshBuckets buckets = lsh_buckets_of(own.buckets);
+  if (buckets.second > 1)
+    config["num_buckets"] = {buckets.first, buckets.second};
+  else
+    config["num_buckets"] = buckets.first;
+  // Hugging Face knows one convention and has no name for it.
+  if (own.lsh.previous == PreviousChunk::round) config["lsh_previous"] = "round";
   config["axial_pos_embds"] = true;
   config["axial_pos_shape"] = {own.axial_rows, own.axial_columns};
   config["axial_pos_embds_dim"] = {own.axial_channels, shape.width - own.axial_channels};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <optional>
 
 #include "runtime/nn/saved.hpp"
 #include "runtime/nn/token_tile.hpp"
@@ -11,8 +12,13 @@
 namespace plasmid {
 namespace {
 
+struct Plans {                  // of one batch
+  std::vector<RingPlan> rings;  // of the groups
+  std::optional<LshPlan> lsh;
+};
+
 struct Kept final : Saved {
-  std::vector<RingPlan> plans;  // of the groups
+  Plans plans;
   // In the order of taking.
   Buffer y1, y2;  // the streams' ends, q32 [tokens, width]
   SavedPtr stack;
@@ -55,18 +61,24 @@ class ReversibleDecoder final : public LanguageModel {
   // The groups' plans, theirs while this lives.
   class Passes {
    public:
-    Passes(ReversibleDecoder& model, Context& context, std::vector<RingPlan>& plans) {
+    Passes(ReversibleDecoder& model, Context& context, Plans& plans) {
       const auto& groups = model.parts_.groups;
-      if (plans.empty())
-        for (const auto& group : groups) plans.push_back(group->ring->plan(context.tokens));
+      if (plans.rings.empty())
+        for (const auto& group : groups) plans.rings.push_back(group->ring->plan(context.tokens));
+      // The map is equal to that of the plan's making, if not the same object.
       for (std::size_t i = 0; i < groups.size(); ++i) {
-        plans[i].map = &context.tokens;  // equal to that of the plan's making, if not the same object
-        passes_.emplace_back(*groups[i], plans[i]);
+        plans.rings[i].map = &context.tokens;
+        passes_.emplace_back(*groups[i], plans.rings[i]);
       }
+      if (!model.parts_.lsh) return;
+      if (!plans.lsh) plans.lsh.emplace(model.parts_.lsh->attention.plan(context.tokens));
+      plans.lsh->map = &context.tokens;
+      lsh_.emplace(*model.parts_.lsh, *plans.lsh);
     }
 
    private:
     std::deque<AttentionPass> passes_;
+    std::optional<LshPass> lsh_;
   };
 
   void embed(Context&, ConstView tokens, View x1, View x2);
@@ -204,7 +216,7 @@ void ReversibleDecoder::logits(Context& context, ConstView tokens, View logits) 
   const TensorSpec stream{{tokens.count(), shape_.width}, DType::q32};
   const Buffer y1 = context.scratch.take(stream, "model.stream"), y2 = context.scratch.take(stream, "model.stream");
   embed(context, tokens, y1.view(), y2.view());
-  std::vector<RingPlan> plans;
+  Plans plans;
   const Passes passes(*this, context, plans);
   (void)parts_.stack.forward(context, Keep::nothing, y1.view(), y2.view());
   for_each_tile(context, tokens.count(), parts_.tile, [&](Context& here, Range rows) {

@@ -2,6 +2,7 @@
 #include <memory>
 #include <vector>
 
+#include "attention/block/lsh_self_attention.hpp"
 #include "attention/block/self_attention.hpp"
 #include "attention/model/language_model.hpp"
 #include "runtime/nn/loss_head.hpp"
@@ -17,7 +18,8 @@ struct ReversibleDecoderParts {
   ReversibleStack stack;
   std::unique_ptr<Module> norm;                         // [tokens, 2 width]
   std::unique_ptr<LossHead> head;                       // reads [tokens, 2 width]
-  std::vector<std::shared_ptr<AttentionGroup>> groups;  // that the layers attend in
+  std::vector<std::shared_ptr<AttentionGroup>> groups;  // that dense and local layers attend in
+  std::shared_ptr<LshGroup> lsh;                        // that LSH layers do; null: there are none
   Keep keep = Keep::decisions;                          // what branches keep between forward and backward
   FixedPoint format = {};                               // of the streams
   Index tile = 1024;                                    // tokens

@@ -60,7 +60,7 @@ void Evaluation::pass(const ForwardParts& parts, Range windows, LossSums& sums) 
                   .saved = parts.saved,
                   .scratch = parts.scratch,
                   .weights = parts.weights,
-                  .rng = {},
+                  .rng = {.seed = static_cast<std::uint64_t>(job_.train().seed())},  // of hashing
                   .tokens = batch.map,
                   .sources = {}};
   const ConstView inputs[] = {view_of(std::span(batch.tokens)), view_of(std::span(batch.labels))};
