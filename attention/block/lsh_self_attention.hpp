@@ -32,9 +32,9 @@ class LshPass {
 
 struct LshSelfAttentionOptions {
   Index heads = 0, head_dim = 0;
-  float scale = 0;                  // of scores; 0: 1 / sqrt(head_dim)
   std::vector<Affine> inputs = {};  // their outputs side by side are qk and v: one fused projection, or two
   Affine output = {};
+  float scale = 0;  // of scores; 0: 1 / sqrt(head_dim)
 };
 
 // Multi-head LSH attention (attention/lsh/lsh.hpp) with a shared query and key, over a sequence sharded along the

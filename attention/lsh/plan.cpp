@@ -15,14 +15,14 @@ struct Segment {  // of the line: one holder's, of one document
 };
 
 // All holders' ranges, cut at the documents' borders, in line order.
-std::vector<Segment> cut_at_documents(const TokenMap& map) {
+std::vector<Segment> cut_at_documents(const TokenMap& map, std::span<const Index> documents) {
   std::vector<Segment> ranges, segments;
   for (std::size_t holder = 0; holder < map.shards.size(); ++holder)
     for (const Range range : map.shards[holder])
       if (range.size() > 0) ranges.push_back({range, static_cast<Index>(holder), 0});
   std::ranges::sort(ranges, {}, [](const Segment& range) { return range.tokens.begin; });
   Index document = 0;
-  const auto end_of = [&](Index i) { return map.document_begin[static_cast<std::size_t>(i + 1)]; };
+  const auto end_of = [&](Index i) { return documents[static_cast<std::size_t>(i + 1)]; };
   for (const Segment& range : ranges)
     for (Index begin = range.tokens.begin; begin < range.tokens.end;) {
       while (end_of(document) <= begin) ++document;
@@ -39,8 +39,23 @@ void check_map(const TokenMap& map, int rank, int ranks) {
   if (map.total() >= Index{1} << 31)
     throw Error(ErrorCode::config, "LSH attention over " + std::to_string(map.total()) +
                                        " tokens in one batch: it numbers them with 31 bits");
-  if (std::ranges::find(map.key_valid, std::uint8_t{0}) != map.key_valid.end())
-    throw Error(ErrorCode::config, "LSH attention over padding: pack documents end to end instead");
+}
+
+std::vector<Index> documents_of(const TokenMap& map) {
+  std::vector<Index> documents(map.document_begin.begin(), map.document_begin.end());
+  if (documents.empty()) documents = {0};
+  if (map.key_valid.empty()) return documents;
+  std::vector<Index> borders = {0};
+  for (std::size_t i = 0; i + 1 < documents.size(); ++i) {
+    const auto begin = map.key_valid.begin() + documents[i], end = map.key_valid.begin() + documents[i + 1];
+    const auto padding = std::find(begin, end, 0);
+    if (std::any_of(padding, end, [](std::uint8_t valid) { return valid != 0; }))
+      throw Error(ErrorCode::config,
+                  "LSH attention over padding that tokens follow: pack documents end to end instead");
+    if (padding != begin && padding != end) borders.push_back(padding - map.key_valid.begin());
+    borders.push_back(documents[i + 1]);
+  }
+  return borders;
 }
 
 }  // namespace
@@ -49,11 +64,11 @@ LshPlan plan_lsh(const TokenMap& map, int rank, int ranks, Index chunk) {
   check_map(map, rank, ranks);
   LshPlan plan;
   plan.map = &map, plan.rank = rank, plan.ranks = ranks;
-  plan.chunks = cut_chunks(map.document_begin, chunk);
+  plan.documents = documents_of(map);
+  plan.chunks = cut_chunks(plan.documents, chunk);
   plan.first_chunk.push_back(0);
-  for (std::size_t i = 0; i + 1 < map.document_begin.size(); ++i)
-    plan.first_chunk.push_back(plan.first_chunk.back() +
-                               ceil_div(map.document_begin[i + 1] - map.document_begin[i], chunk));
+  for (std::size_t i = 0; i + 1 < plan.documents.size(); ++i)
+    plan.first_chunk.push_back(plan.first_chunk.back() + ceil_div(plan.documents[i + 1] - plan.documents[i], chunk));
   for (Index r = 0; r <= ranks; ++r) {
     const Index share = map.total() * r / ranks;
     plan.rank_chunks.push_back(
@@ -64,8 +79,8 @@ LshPlan plan_lsh(const TokenMap& map, int rank, int ranks, Index chunk) {
   for (int r = 0; r < ranks; ++r)
     std::fill(plan.chunk_rank.begin() + plan.own_chunks(r).begin, plan.chunk_rank.begin() + plan.own_chunks(r).end, r);
 
-  const std::vector<Segment> segments = cut_at_documents(map);
-  plan.segment_begin.assign(std::max<std::size_t>(map.document_begin.size(), 1), 0);
+  const std::vector<Segment> segments = cut_at_documents(map, plan.documents);
+  plan.segment_begin.assign(plan.documents.size(), 0);
   for (const Segment& segment : segments)
     if (segment.tokens.size() < plan.document_size(segment.document))
       ++plan.segment_begin[static_cast<std::size_t>(segment.document) + 1];

@@ -19,6 +19,9 @@ struct LshPiece {
 struct LshPlan {
   const TokenMap* map = nullptr;
   int rank = 0, ranks = 1;
+  // Where documents begin, [documents + 1]: those of the map, the padding at a document's end as one of its own, so
+  // that nothing sees it.
+  std::vector<Index> documents;
   std::vector<LshChunk> chunks;
   std::vector<Index> first_chunk;        // of each document
   std::vector<Index> rank_chunks;        // [ranks + 1]: rank r attends over chunks [r, r + 1), of about equal tokens
@@ -26,7 +29,7 @@ struct LshPlan {
   std::vector<Index> segment_begin;      // [documents + 1]: the segments of documents that are cut, in line order
   std::vector<LshPiece> pieces;
 
-  Index document_begin(Index document) const { return map->document_begin[static_cast<std::size_t>(document)]; }
+  Index document_begin(Index document) const { return documents[static_cast<std::size_t>(document)]; }
   Index document_size(Index document) const { return document_begin(document + 1) - document_begin(document); }
   const LshChunk& chunk(Index c) const { return chunks[static_cast<std::size_t>(c)]; }
   Range own_chunks(int r) const {
@@ -38,7 +41,7 @@ struct LshPlan {
   }
 };
 
-// Throws Error{config} for a line of 2^31 tokens and for padding, which LSH attention does not know.
+// Throws Error{config} for a line of 2^31 tokens and for padding that a document's tokens follow.
 LshPlan plan_lsh(const TokenMap&, int rank, int ranks, Index chunk);
 
 }  // namespace plasmid

@@ -101,9 +101,9 @@ std::unique_ptr<Module> make_attention(const ModelShape& shape, LayerKind kind, 
   if (kind == LayerKind::lsh)
     return std::make_unique<LshSelfAttention>(LshSelfAttentionOptions{.heads = shape.heads,
                                                                       .head_dim = shape.head_dim(),
-                                                                      .scale = 1,
                                                                       .inputs = {input("query_key"), input("value")},
-                                                                      .output = std::move(output)},
+                                                                      .output = std::move(output),
+                                                                      .scale = 1},
                                               groups.hashing());
   return std::make_unique<SelfAttention>(SelfAttentionOptions{.heads = shape.heads,
                                                               .kv_heads = shape.heads,

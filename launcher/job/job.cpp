@@ -3,12 +3,14 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/text_format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <numeric>
 
 #include "launcher/job/data_fields.hpp"
 #include "launcher/job/fields.hpp"
 #include "launcher/job/limits.hpp"
+#include "launcher/job/reformer_fields.hpp"
 #include "runtime/base/error.hpp"
 
 namespace plasmid {
@@ -101,7 +103,16 @@ void check_batch(const JobFile& file, const v1::Job& job) {
   if (run.overflows) refuse(file, "train.steps", run.text + " tokens, above 2^63 - 1");
 }
 
-Family family_of(v1::Model::Family family) { return family == v1::Model::LLAMA ? Family::llama : Family::gpt2; }
+// One table for both ways.
+constexpr std::pair<v1::Model::Family, Family> kFamilies[] = {
+    {v1::Model::GPT2, Family::gpt2}, {v1::Model::LLAMA, Family::llama}, {v1::Model::REFORMER, Family::reformer}};
+
+Family family_of(v1::Model::Family family) {
+  return std::ranges::find(kFamilies, family, &std::pair<v1::Model::Family, Family>::first)->second;
+}
+v1::Model::Family field_of(Family family) {
+  return std::ranges::find(kFamilies, family, &std::pair<v1::Model::Family, Family>::second)->first;
+}
 
 // The shape of model.from; a field that was given must agree with it.
 ModelShape shape_of_directory(const JobFile& file) {
@@ -115,7 +126,8 @@ ModelShape shape_of_directory(const JobFile& file) {
     agree(path, given, std::to_string(value), std::to_string(fixed));
   };
   agree("model.family", model.has_family(), v1::Model::Family_Name(model.family()),
-        shape.family == Family::llama ? "LLAMA" : "GPT2");
+        v1::Model::Family_Name(field_of(shape.family)));
+  check_reformer_fields(file, shape);
   agree_count("model.layers", model.has_layers(), model.layers(), shape.layers);
   agree_count("model.width", model.has_width(), model.width(), shape.width);
   agree_count("model.heads", model.has_heads(), model.heads(), shape.heads);
@@ -141,7 +153,8 @@ ModelShape shape_of_fields(const v1::Job& job) {
   shape.kv_heads = model.kv_heads(), shape.mlp_width = model.mlp_width();
   shape.positions = model.has_positions() ? model.positions() : job.data().sequence_length();
   shape.vocabulary = model.has_vocabulary() ? model.vocabulary() : tokenizer_vocabulary(job.data());
-  shape.tied_head = model.has_tied_head() ? model.tied_head() : shape.family == Family::gpt2;
+  shape.tied_head = model.has_tied_head() ? model.tied_head() : default_tied_head(shape.family);
+  read_reformer_fields(model, shape);
   return shape;
 }
 
@@ -182,10 +195,11 @@ void check_weight_count(const JobFile& file, const ModelShape& shape) {
 }
 
 void record_shape(const ModelShape& shape, v1::Model& model) {
-  model.set_family(shape.family == Family::llama ? v1::Model::LLAMA : v1::Model::GPT2);
+  model.set_family(field_of(shape.family));
   model.set_layers(shape.layers), model.set_width(shape.width), model.set_heads(shape.heads);
   model.set_kv_heads(shape.kv_heads), model.set_mlp_width(shape.mlp_width);
   model.set_positions(shape.positions), model.set_vocabulary(shape.vocabulary), model.set_tied_head(shape.tied_head);
+  record_reformer_fields(shape, model);
 }
 
 void check_files(const JobFile& file) {
@@ -216,6 +230,7 @@ Job resolve(const JobFile& file, int ranks) {
     job.fields.mutable_data()->set_tokenizer_file(tokenizer_file_of(file));
   check_mesh(file, job.fields, ranks);
   check_batch(file, job.fields);
+  refuse_reformer_fields(file);
   job.shape = job.fields.model().has_from() ? shape_of_directory(file) : shape_of_fields(job.fields);
   // A directory that tells of no window leaves it to the job.
   if (job.shape.window_left == 0) job.shape.window_left = job.fields.attention().window_left();

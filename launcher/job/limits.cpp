@@ -5,6 +5,7 @@
 #include <cmath>
 #include <sstream>
 
+#include "attention/lsh/lsh.hpp"
 #include "launcher/job/fields.hpp"
 #include "runtime/base/dropout_mask.hpp"
 #include "runtime/base/error.hpp"
@@ -28,6 +29,10 @@ constexpr WholeBound kWholeBounds[] = {{"model.layers", 1, kInt},
                                        {"model.mlp_width", 1, kInt},
                                        {"model.positions", 1, kCount},
                                        {"model.vocabulary", 1, kInt},
+                                       {"model.local_chunk", 1, kInt},
+                                       {"model.lsh_chunk", 1, kMaxLshChunk},
+                                       {"model.lsh_rounds", 1, 64},
+                                       {"model.lsh_buckets", 2, kMaxLshBuckets},
                                        {"data.sequence_length", 1, kCount},
                                        {"mesh.dp", 1, kInt},
                                        {"mesh.cp", 1, kInt},
@@ -121,7 +126,7 @@ void require_fields(const JobFile& file) {
   require("optimizer.learning_rate", "the peak rate, such as 1e-3");
   require("train.steps", "the number of optimiser steps");
   if (file.job.model().has_from()) return;
-  require("model.family", "GPT2 or LLAMA, or a folder in model.from");
+  require("model.family", "GPT2, LLAMA or REFORMER, or a folder in model.from");
   for (const char* path : {"model.layers", "model.width", "model.heads"}) require(path, "or a folder in model.from");
 }
 
@@ -176,7 +181,7 @@ void refuse_unavailable(const JobFile& file) {
   refuse(attention.exchange() != v1::Attention::RING, "attention.exchange",
          v1::Attention::Exchange_Name(attention.exchange()), "RING is");
   refuse(attention.window_right() > 0, "attention.window_right", std::to_string(attention.window_right()),
-         "GPT2 and LLAMA see no later token: leave it 0");
+         "no family sees a later token: leave it 0");
   refuse(job.mesh().tp() > 1, "mesh.tp", std::to_string(job.mesh().tp()), "use mesh.cp or mesh.dp");
   refuse(job.mesh().zero() > 0, "mesh.zero", std::to_string(job.mesh().zero()), "use 0");
 }

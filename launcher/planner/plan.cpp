@@ -38,6 +38,9 @@ Job job_on(JobFile file, int ranks) {
   Job job = resolve(file, ranks);
   if (job.fields.attention().storage() != v1::Attention::F32)
     throw Error(ErrorCode::config, file.named("attention.storage") + ": plan knows F32 alone");
+  if (job.shape.family == Family::reformer)
+    throw Error(ErrorCode::config, file.named("model.family") +
+                                       ": the ring of dense attention is what plan knows, REFORMER's layers are not");
   return job;
 }
 
