@@ -110,8 +110,8 @@ void LshAttention::run_alone(const LshPlan& plan, Pass& pass, Arena& scratch) co
   const Buffer halo_buffer = scratch.take({{heads, halo_rows}, DType::i32}, "scratch.lsh");
   auto *order = order_buffer.view().ptr<std::int32_t>(), *before = halo_buffer.view().ptr<std::int32_t>();
   const auto sort = [&](Index round) {
-    sort_heads(plan.documents, pass.buckets + round * tokens, rounds * tokens, heads, tokens, shape_.count(),
-               order, counts.view().ptr<std::int32_t>());
+    sort_heads(plan.documents, pass.buckets + round * tokens, rounds * tokens, heads, tokens, shape_.count(), order,
+               counts.view().ptr<std::int32_t>());
   };
   LshCall call = detail::open_lsh_call(options_, heads, pass.d, pass.scale, plan.chunks, {0, std::ssize(plan.chunks)});
   call.order = order, call.order_step = tokens;

@@ -77,7 +77,7 @@ TEST(JobText, AFieldGivenTwiceIsRefused) {
 
 TEST(JobText, WrongValuesNameTheirField) {
   EXPECT_EQ(text_refusal("model { family: GPT3 }"),
-            "a.textproto:1:17: model.family: \"GPT3\" is not one of GPT2, LLAMA");
+            "a.textproto:1:17: model.family: \"GPT3\" is not one of GPT2, LLAMA, REFORMER");
   EXPECT_EQ(text_refusal("train { steps: many }").substr(0, 36), "a.textproto:1:16: train.steps: Expec");
   EXPECT_EQ(text_refusal("train { steps: 99999999999999999999 }").substr(0, 36),
             "a.textproto:1:16: train.steps: Integ");
@@ -147,7 +147,7 @@ TEST(Override, MistakesNameThePath) {
             "--set: train.steps: \"99999999999999999999\" is not a whole number in range");
   EXPECT_EQ(set_refusal("optimizer.beta1=x"), "--set: optimizer.beta1: \"x\" is not a number");
   EXPECT_EQ(set_refusal("data.pack=yes"), "--set: data.pack: \"yes\" is not true or false");
-  EXPECT_EQ(set_refusal("model.family=gpt2"), "--set: model.family: \"gpt2\" is not one of GPT2, LLAMA");
+  EXPECT_EQ(set_refusal("model.family=gpt2"), "--set: model.family: \"gpt2\" is not one of GPT2, LLAMA, REFORMER");
   EXPECT_EQ(set_refusal("data.files=a,,b"), "--set: data.files: an empty entry in the list");
   EXPECT_EQ(set_refusal("data.files=a,"), "--set: data.files: an empty entry in the list");
 }

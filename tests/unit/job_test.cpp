@@ -90,7 +90,7 @@ TEST_F(JobTest, RequiredFieldsAreNamed) {
   EXPECT_EQ(refusal_of(without), "model.heads: not given; or a folder in model.from");
   without = file();
   without.job.mutable_model()->clear_family();
-  EXPECT_EQ(refusal_of(without), "model.family: not given; GPT2 or LLAMA, or a folder in model.from");
+  EXPECT_EQ(refusal_of(without), "model.family: not given; GPT2, LLAMA or REFORMER, or a folder in model.from");
   without = file();
   without.job.clear_train();
   EXPECT_EQ(refusal_of(without), "train.steps: not given; the number of optimiser steps");
@@ -191,7 +191,7 @@ TEST_F(JobTest, WhatIsNotAvailableIsRefusedByName) {
   EXPECT_EQ(refusal({"attention.mechanism=LSH"}), "--set: attention.mechanism: LSH" + text + "DENSE is");
   EXPECT_EQ(refusal({"attention.exchange=ALL_TO_ALL"}), "--set: attention.exchange: ALL_TO_ALL" + text + "RING is");
   EXPECT_EQ(refusal({"attention.window_right=4"}),
-            "--set: attention.window_right: 4" + text + "GPT2 and LLAMA see no later token: leave it 0");
+            "--set: attention.window_right: 4" + text + "no family sees a later token: leave it 0");
   EXPECT_EQ(refusal({"mesh.tp=2"}, 2), "--set: mesh.tp: 2" + text + "use mesh.cp or mesh.dp");
   EXPECT_EQ(refusal({"mesh.zero=1"}), "--set: mesh.zero: 1" + text + "use 0");
 }
