@@ -103,13 +103,22 @@ void SelfAttention::project(Context& context, ConstView x, View qkv) const {
   }
   Index column = 0;
   for (const Affine& input : options_.inputs) {
-    input.forward(context, x, qkv.slice(1, column, column + input.out()));
+    const View part = qkv.slice(1, column, column + input.out());
+    // The channels of q and k among this input's, rotated row by row as the product gives them.
+    const Index rotated = options_.rope_base == 0 ? 0 : std::min(input.out(), rotary_columns() - column);
+    if (rotated > 0)
+      input.forward(context, x, part,
+                    [&](Range rows) { rotate(context, rows_of(part.slice(1, 0, rotated), rows), rows, false); });
+    else
+      input.forward(context, x, part);
     column += input.out();
   }
-  if (options_.rope_base == 0) return;
-  const Heads heads(options_, qkv);
-  ops::rope(heads.q, context.tokens.position, options_.rope_base, false, context.compute);
-  ops::rope(heads.k, context.tokens.position, options_.rope_base, false, context.compute);
+}
+
+void SelfAttention::rotate(Context& context, View columns, Range rows, bool inverse) const {
+  const Index d = options_.head_dim;
+  ops::rope(columns.reshape({columns.dim(0), columns.dim(1) / d, d}), rows_of(context.tokens.position, rows),
+            options_.rope_base, inverse, context.compute);
 }
 
 DropoutMask SelfAttention::weights_mask(const Context& context) const {
@@ -179,10 +188,8 @@ void SelfAttention::backward(Context& context, SavedPtr saved, std::span<const C
                            dout.view().reshape(by_head), scale_, gradient.q, gradient.k, gradient.v, context.scratch,
                            context.compute, weights_mask(context));
   }
-  if (options_.rope_base != 0) {  // a rotation's transpose is its inverse
-    ops::rope(gradient.q, context.tokens.position, options_.rope_base, true, context.compute);
-    ops::rope(gradient.k, context.tokens.position, options_.rope_base, true, context.compute);
-  }
+  if (options_.rope_base != 0)  // a rotation's transpose is its inverse
+    rotate(context, dqkv.slice(1, 0, rotary_columns()), {0, tokens}, true);
   Index column = 0;
   Write write = dx[0].write;
   for (const Affine& input : options_.inputs) {

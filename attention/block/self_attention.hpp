@@ -68,7 +68,9 @@ class SelfAttention final : public Module {
   struct Heads;
   struct Kept;
   Index columns() const { return (options_.heads + 2 * options_.kv_heads) * options_.head_dim; }
+  Index rotary_columns() const { return (options_.heads + options_.kv_heads) * options_.head_dim; }  // q, then k
   void project(Context&, ConstView x, View qkv) const;
+  void rotate(Context&, View columns, Range rows, bool inverse) const;  // columns: of these rows, of whole heads
   DropoutMask weights_mask(const Context&) const;
   const RingPlan& plan(const Context&, RingPlan& spare) const;
   SelfAttentionOptions options_;

@@ -8,7 +8,9 @@
 namespace plasmid {
 namespace {
 
-constexpr Index kTile = 1024;  // tokens: products stay large, temporaries do not grow with the sequence
+// Tokens: products stay large, temporaries do not grow with the sequence. Of whole row panels, and an even number of
+// them (matmul.hpp).
+constexpr Index kTile = 1056;
 
 }  // namespace
 

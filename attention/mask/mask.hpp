@@ -1,9 +1,9 @@
 #pragma once
 #include <algorithm>
 #include <cstdint>
-#include <vector>
 
 #include "runtime/base/index.hpp"
+#include "runtime/base/recycled.hpp"
 #include "runtime/nn/token_map.hpp"
 
 namespace plasmid {
@@ -23,10 +23,10 @@ struct Tile {  // of a fixed grid over (query rows, keys)
 // per key. Everything compiles to it: causal, windows, documents, samples, padding, blocks.
 struct MaskPlan {
   Index queries = 0, keys = 0;
-  std::vector<KeySpan> rows;            // [queries]
-  Index tile = 0;                       // edge of the grid of `tiles`; 0: every tile is live
-  std::vector<Tile> tiles;              // ordered by (query, key)
-  std::vector<std::uint8_t> key_valid;  // [keys]; empty: all valid
+  RecycledVector<KeySpan> rows;            // [queries]
+  Index tile = 0;                          // edge of the grid of `tiles`; 0: every tile is live
+  RecycledVector<Tile> tiles;              // ordered by (query, key)
+  RecycledVector<std::uint8_t> key_valid;  // [keys]; empty: all valid
   bool operator==(const MaskPlan&) const = default;
   bool allows(Index row, Index key) const;
   bool empty() const;   // no row sees any key: nothing to do on this hop

@@ -1,6 +1,5 @@
 #pragma once
 #include <span>
-#include <vector>
 
 #include "attention/kernel/kernel.hpp"
 #include "attention/mask/mask.hpp"
@@ -26,18 +25,18 @@ struct Hop {
 // hang. A chunk travels only as far as the last rank that needs it (windows, documents and padding prune the ring), its
 // gradients with it and then home; the source's own share never travels. Trailing hops without work or transfers are
 // left out: the length differs between ranks. (Liu, Zaharia, Abbeel 2023: ring attention.)
-std::vector<Hop> ring_schedule(const TokenMap&, const Pattern&, int rank, int size);
+RecycledVector<Hop> ring_schedule(const TokenMap&, const Pattern&, int rank, int size);
 // Those of all ranks, one after another, for the cost of one: what a ring is planned by.
-std::vector<std::vector<Hop>> ring_schedules(const TokenMap&, const Pattern&, int size);
+std::vector<RecycledVector<Hop>> ring_schedules(const TokenMap&, const Pattern&, int size);
 
 // What a ring needs to know of one batch, for every layer and for forward and backward alike. Borrows the map.
 struct RingPlan {
   const TokenMap* map = nullptr;
-  std::vector<Hop> hops;
+  RecycledVector<Hop> hops;
   // Each mask once: 8 bytes a query, and a byte a key where some are padding. Most hops share one, since a shard's
   // parts see the parts of another whole or not at all, and windows and documents prune the others. Where every hop has
   // its own, a mask is 1 / (kv_heads d) of the keys and values that it is for.
-  std::vector<MaskPlan> masks;
+  RecycledVector<MaskPlan> masks;
 
   const MaskPlan& mask(const Hop& hop) const { return masks[static_cast<std::size_t>(hop.mask)]; }
 };

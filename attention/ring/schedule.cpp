@@ -8,8 +8,8 @@ namespace {
 
 // The keys that some query of a shard may see, as ascending intervals of the line: one per owned range and document,
 // since the spans of neighbouring queries overlap or touch.
-std::vector<Range> visible_keys(const TokenMap& map, std::span<const Range> queries, const Pattern& pattern) {
-  std::vector<Range> visible;
+RecycledVector<Range> visible_keys(const TokenMap& map, std::span<const Range> queries, const Pattern& pattern) {
+  RecycledVector<Range> visible;
   if (pattern.left + pattern.right < 0) return visible;
   for (const Range owned : queries) {
     if (owned.size() == 0) continue;
@@ -59,8 +59,8 @@ class Needs {  // who has work with whose keys
   }
 
   const TokenMap& map_;
-  std::vector<std::vector<Range>> visible_;  // by query shard
-  std::vector<Range> valid_;                 // keys that are not padding, where the map knows of padding
+  RecycledVector<RecycledVector<Range>> visible_;  // by query shard
+  RecycledVector<Range> valid_;                    // keys that are not padding, where the map knows of padding
 };
 
 struct Journey {  // hops at which the chunk of one source is first and last worked on elsewhere; 0: nowhere
@@ -76,17 +76,17 @@ Journey journey_of(const Needs& needs, int source, int size) {
   return journey;
 }
 
-std::vector<Journey> journeys_of(const Needs& needs, int size) {
-  std::vector<Journey> journeys;
+RecycledVector<Journey> journeys_of(const Needs& needs, int size) {
+  RecycledVector<Journey> journeys;
   for (int source = 0; source < size; ++source) journeys.push_back(journey_of(needs, source, size));
   return journeys;
 }
 
-std::vector<Hop> schedule(const Needs& needs, const std::vector<Journey>& journeys, int rank) {
+RecycledVector<Hop> schedule(const Needs& needs, const RecycledVector<Journey>& journeys, int rank) {
   const int size = static_cast<int>(journeys.size()), next_rank = (rank + 1) % size;
   const auto journey_from = [&](int source) { return journeys[static_cast<std::size_t>(source)]; };
   const Journey own = journey_from(rank);
-  std::vector<Hop> hops;
+  RecycledVector<Hop> hops;
   int length = 0;  // without trailing hops that do nothing
   for (int s = 0; s < size; ++s) {
     Hop hop;
@@ -109,18 +109,18 @@ std::vector<Hop> schedule(const Needs& needs, const std::vector<Journey>& journe
 
 }  // namespace
 
-std::vector<Hop> ring_schedule(const TokenMap& map, const Pattern& pattern, int rank, int size) {
+RecycledVector<Hop> ring_schedule(const TokenMap& map, const Pattern& pattern, int rank, int size) {
   PLASMID_CHECK(std::ssize(map.shards) == size) << map.shards.size() << " shards over " << size << " ranks";
   PLASMID_CHECK(0 <= rank && rank < size) << "rank " << rank << " of " << size;
   const Needs needs(map, pattern);
   return schedule(needs, journeys_of(needs, size), rank);
 }
 
-std::vector<std::vector<Hop>> ring_schedules(const TokenMap& map, const Pattern& pattern, int size) {
+std::vector<RecycledVector<Hop>> ring_schedules(const TokenMap& map, const Pattern& pattern, int size) {
   PLASMID_CHECK(std::ssize(map.shards) == size) << map.shards.size() << " shards over " << size << " ranks";
   const Needs needs(map, pattern);
-  const std::vector<Journey> journeys = journeys_of(needs, size);
-  std::vector<std::vector<Hop>> schedules;
+  const RecycledVector<Journey> journeys = journeys_of(needs, size);
+  std::vector<RecycledVector<Hop>> schedules;
   for (int rank = 0; rank < size; ++rank) schedules.push_back(schedule(needs, journeys, rank));
   return schedules;
 }

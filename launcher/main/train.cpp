@@ -46,6 +46,10 @@ void add_train(CLI::App& app, int* argc, char*** argv, int& status) {
   command->add_option("--ranks", *ranks, "of --dry-run: for this many ranks; else as many as the mesh has")
       ->check(CLI::PositiveNumber)
       ->needs(dry_option);
+  command->footer(
+      "Environment: OMP_NUM_THREADS: threads of a rank (else its processors, divided among the ranks that share "
+      "them);\n"
+      "PLASMID_HUGE_PAGES=1: tensors of 16 MiB and more lie on huge pages, where the system has transparent ones.");
   command->callback([=, &status] {
     if (*dry) {
       status = dry_run_alone(*options, *ranks);

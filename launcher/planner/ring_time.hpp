@@ -14,7 +14,7 @@ struct HopWork {             // seconds of one rank in one hop
 
 // One layer's attention over a ring, as the ranks do it: ring_schedules, what each hop costs, what it sends.
 struct RingLoad {
-  std::vector<std::vector<Hop>> hops;      // by rank
+  std::vector<RecycledVector<Hop>> hops;   // by rank
   std::vector<std::vector<HopWork>> work;  // alike
   std::vector<double> chunk_bytes;         // by source: its keys and values, and just as much of gradients
   double own_first =

@@ -6,6 +6,7 @@
 
 #include "launcher/trainer/step_cost.hpp"
 #include "runtime/base/error.hpp"
+#include "runtime/ops/elementwise.hpp"
 
 namespace plasmid {
 namespace {
@@ -69,8 +70,7 @@ Trainer::Trainer(const Job& job, ProcessMesh& mesh, Corpus& corpus, Index availa
   store_ = std::make_unique<WholeStore>(*model_, pool_);
   first_moment_ = pool_.take({{store_->size()}}, "moments");
   second_moment_ = pool_.take({{store_->size()}}, "moments");
-  std::ranges::fill(first_moment_.view().flat<float>(), 0.0f);
-  std::ranges::fill(second_moment_.view().flat<float>(), 0.0f);
+  for (const Buffer* moment : {&first_moment_, &second_moment_}) ops::fill(moment->view(), 0, stream_);
   find_runs();
 }
 
@@ -111,10 +111,11 @@ TrainingState Trainer::state() {
 
 void Trainer::pass(Index step, Index first_row, LossSums& sums) {
   const v1::Train& train = job_.fields.train();
-  std::vector<Index> draws;
+  RecycledVector<Index> draws;
   for (Index row = first_row; row < first_row + train.micro_batch(); ++row)
     draws.push_back(loader_.draw_of(step - 1, row, train.batch()));
-  const Batch batch = loader_.read(draws, shards_, mesh_.coordinate(axes::cp), first_row);
+  batch_ = loader_.read(draws, shards_, mesh_.coordinate(axes::cp), first_row, std::move(batch_));
+  const Batch& batch = batch_;
 
   double loss = 0;
   Index counted = 0;

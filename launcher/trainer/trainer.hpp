@@ -69,6 +69,7 @@ class Trainer {
   std::unique_ptr<WholeStore> store_;
   Buffer first_moment_, second_moment_;
   std::vector<Run> runs_;
+  Batch batch_;  // the pass at work's; its memory serves the next
   Index parameter_count_ = 0, step_bytes_ = 0;
 };
 

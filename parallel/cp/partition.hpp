@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "runtime/base/index.hpp"
+#include "runtime/base/recycled.hpp"
 
 namespace plasmid {
 
@@ -32,8 +33,8 @@ class LocalIndex {
   Index size() const { return first_.back(); }
 
  private:
-  std::vector<Range> owned_;
-  std::vector<Index> first_;  // local index of each range's first token, then the total
+  RecycledVector<Range> owned_;
+  RecycledVector<Index> first_;  // local index of each range's first token, then the total
 };
 
 }  // namespace plasmid

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/base/recycled.hpp"
+
 namespace plasmid {
 
 std::vector<GradientBucket> gradient_buckets(std::span<const ParameterPtr> parameters, Index bucket_bytes) {
   const Index limit = bucket_bytes / size_of(DType::f32);
   PLASMID_CHECK(limit >= 1) << bucket_bytes << " bytes";
-  std::vector<ParameterPtr> ordered(parameters.begin(), parameters.end());
+  RecycledVector<ParameterPtr> ordered(parameters.begin(), parameters.end());
   std::ranges::sort(ordered, {}, [](const ParameterPtr& parameter) { return parameter->range.begin; });
   std::vector<GradientBucket> buckets;
   const Parameter* before = nullptr;

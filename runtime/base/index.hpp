@@ -11,7 +11,7 @@ struct Range {  // [begin, end)
   constexpr bool operator==(const Range&) const = default;
 };
 
-constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+constexpr Index ceil_div(Index a, Index b) { return a / b + (a % b > 0); }  // b > 0
 constexpr Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
 
 }  // namespace plasmid

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/base/index.hpp"
+#include "runtime/base/recycled.hpp"
 
 namespace plasmid {
 
@@ -31,8 +32,8 @@ class Corpus {
  public:
   // Tokens as they are given to the model; `counts` false where a token must not count as a label.
   struct Piece {
-    std::vector<std::int32_t> tokens;
-    std::vector<std::uint8_t> counts;
+    RecycledVector<std::int32_t> tokens;
+    RecycledVector<std::uint8_t> counts;
   };
   virtual ~Corpus() = default;
   virtual Index size() const = 0;                  // tokens in all

@@ -7,8 +7,8 @@ namespace {
 
 constexpr Index kWhole = 1 << 24, kStretches = 1024, kStretch = 4096;
 
-template <class Number>
-void add(Digest& digest, const std::vector<Number>& numbers) {
+template <class Numbers>
+void add(Digest& digest, const Numbers& numbers) {
   digest.update(std::as_bytes(std::span(numbers)));
 }
 

@@ -21,13 +21,13 @@ bool is_padding(const Stretch& stretch) { return stretch.record.size() == 0; }
 
 // Tokens [from, to) of a stretch with the one after them, where its record holds one: at most two ranges of the corpus,
 // in reading order, each ascending.
-std::vector<Range> ranges_of(const Stretch& stretch, Index from, Index to) {
+RecycledVector<Range> ranges_of(const Stretch& stretch, Index from, Index to) {
   const Range record = stretch.record;
   const Index size = record.size(), place = stretch.first - record.begin;
   const Index left = stretch.reverse ? place + 1 : size - place;  // tokens up to the record's end, in this direction
   Index count = to - from + 1;
   if (!stretch.ring) count = std::min(count, left - from);
-  std::vector<Range> found;
+  RecycledVector<Range> found;
   for (Index at = (stretch.reverse ? place - from + size : place + from) % size; count > 0;) {
     const Index run = std::min(count, stretch.reverse ? at + 1 : size - at);
     const Index begin = record.begin + (stretch.reverse ? at + 1 - run : at);
@@ -88,12 +88,13 @@ Index Loader::draw_of(Index step, Index row, Index batch) const {
 }
 
 Batch Loader::read(std::span<const Index> draws, std::span<const std::vector<Range>> shards, Index shard,
-                   Index first_sample) {
+                   Index first_sample, Batch spent) {
   PLASMID_CHECK(0 <= shard && shard < static_cast<Index>(shards.size()));
   const Index length = options_.length, total = static_cast<Index>(draws.size()) * length;
-  Batch batch;
-  std::vector<Stretch> documents;
-  std::vector<Range> padding;  // of the line
+  Batch batch = std::move(spent);
+  batch.document_begin.clear(), batch.key_valid.clear();
+  RecycledVector<Stretch> documents;
+  RecycledVector<Range> padding;  // of the line
   Index at = 0;
   for (std::size_t j = 0; j < draws.size(); ++j) {
     const Index end = static_cast<Index>(j + 1) * length;
@@ -116,7 +117,7 @@ Batch Loader::read(std::span<const Index> draws, std::span<const std::vector<Ran
   Index owned = 0;
   for (const Range range : ranges) owned += range.size();
   for (auto* values : {&batch.tokens, &batch.labels, &batch.position, &batch.document, &batch.sample})
-    values->reserve(static_cast<std::size_t>(owned));
+    values->clear(), values->reserve(static_cast<std::size_t>(owned));
   for (const Range range : ranges) {
     PLASMID_CHECK(0 <= range.begin && range.begin <= range.end && range.end <= total) << "a shard leaves the line";
     read_range(range, documents, first_sample, batch);

@@ -40,8 +40,9 @@ class Loader {
 
   // The part that shards[shard] owns of the batch whose sample j is draws[j], samples end to end: ranges of the line
   // [0, draws.size() * T). Reads only the tokens it returns (and those that are labels at the ends of its ranges).
-  // `first_sample` numbers the samples in the job's batch.
-  Batch read(std::span<const Index> draws, std::span<const std::vector<Range>> shards, Index shard, Index first_sample);
+  // `first_sample` numbers the samples in the job's batch. `spent`: a batch read before, whose memory is taken over.
+  Batch read(std::span<const Index> draws, std::span<const std::vector<Range>> shards, Index shard, Index first_sample,
+             Batch spent = {});
 
  private:
   void read_range(Range owned, std::span<const Stretch> documents, Index first_sample, Batch&);

@@ -57,11 +57,11 @@ Range Windows::record(std::size_t i) const {
   return {record_begin_[i], i + 1 < record_begin_.size() ? record_begin_[i + 1] : corpus_.size()};
 }
 
-std::vector<Stretch> Windows::stretches(Index draw) const {
+RecycledVector<Stretch> Windows::stretches(Index draw) const {
   PLASMID_CHECK(draw >= 0) << draw;
   const Index window = draw % count_;
   const auto epoch = static_cast<std::uint64_t>(draw / count_);
-  std::vector<Stretch> found = options_.circular ? around(window, epoch) : straight(window);
+  RecycledVector<Stretch> found = options_.circular ? around(window, epoch) : straight(window);
   if (options_.reverse_complement && keyed(options_, "data.strand", epoch, window) & 1) {
     std::ranges::reverse(found);
     std::ranges::transform(found, found.begin(), turned);
@@ -69,7 +69,7 @@ std::vector<Stretch> Windows::stretches(Index draw) const {
   return found;
 }
 
-std::vector<Stretch> Windows::straight(Index window) const {
+RecycledVector<Stretch> Windows::straight(Index window) const {
   if (!options_.pack) {
     const std::size_t i = last_not_above(record_window_, window);
     const Range whole = record(i);
@@ -82,7 +82,7 @@ std::vector<Stretch> Windows::straight(Index window) const {
   std::vector<Index> borders = corpus_.record_begins(begin, after);
   if (borders.empty() || borders.front() != begin) borders.insert(borders.begin(), before);
   if (borders.back() != end) borders.push_back(after);
-  std::vector<Stretch> found;
+  RecycledVector<Stretch> found;
   for (std::size_t i = 0; i + 1 < borders.size(); ++i) {
     const Index first = std::max(begin, borders[i]);
     found.push_back({{borders[i], borders[i + 1]}, first, std::min(end, borders[i + 1]) - first});
@@ -99,14 +99,14 @@ Index Windows::opened_at(std::size_t i, Index offset, std::uint64_t epoch) const
   return whole.begin + static_cast<Index>((static_cast<std::uint64_t>(offset) + origin) % size);
 }
 
-std::vector<Stretch> Windows::around(Index window, std::uint64_t epoch) const {
+RecycledVector<Stretch> Windows::around(Index window, std::uint64_t epoch) const {
   if (!options_.pack) {
     const std::size_t i = last_not_above(record_window_, window);
     const Index offset = (window - record_window_[i]) * options_.length;
     return {{record(i), opened_at(i, offset, epoch), std::min(options_.length, record(i).size()), true}};
   }
   const Index size = corpus_.size();
-  std::vector<Stretch> found;
+  RecycledVector<Stretch> found;
   Index at = window * options_.length;
   for (Index left = std::min(options_.length, size); left > 0;) {
     const std::size_t i = last_not_above(record_begin_, at);

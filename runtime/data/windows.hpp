@@ -53,11 +53,11 @@ class Windows {
   Index padding() const { return padding_; }  // tokens of all windows together that no record fills
 
   // The documents of window `draw % count()` in epoch `draw / count()`, in reading order, T tokens at most.
-  std::vector<Stretch> stretches(Index draw) const;
+  RecycledVector<Stretch> stretches(Index draw) const;
 
  private:
-  std::vector<Stretch> straight(Index window) const;
-  std::vector<Stretch> around(Index window, std::uint64_t epoch) const;
+  RecycledVector<Stretch> straight(Index window) const;
+  RecycledVector<Stretch> around(Index window, std::uint64_t epoch) const;
   Range record(std::size_t i) const;
   Index opened_at(std::size_t record, Index offset, std::uint64_t epoch) const;
 

@@ -15,17 +15,17 @@ void Affine::visit(const ParameterVisitor& visitor) const {
   if (bias) visitor(bias);
 }
 
-void Affine::forward(Context& context, ConstView x, View y) const {
+void Affine::forward(Context& context, ConstView x, View y, ops::RowsDone done) const {
   const Lease w(context.weights, *weight, context.compute);
   std::optional<Lease> b;
   if (bias) b.emplace(context.weights, *bias, context.compute);
-  ops::linear_forward(x, w.view(), layout, b ? b->view() : ConstView(), y, context.compute);
+  ops::linear_forward(x, w.view(), layout, b ? b->view() : ConstView(), y, context.compute, done);
 }
 
-void Affine::input_gradient(Context& context, ConstView dy, Gradient dx) const {
+void Affine::input_gradient(Context& context, ConstView dy, Gradient dx, ops::RowsDone done) const {
   if (dx.write == Write::skip) return;
   const Lease w(context.weights, *weight, context.compute);
-  ops::linear_input_gradient(dy, w.view(), layout, dx.write, dx.view, context.compute);
+  ops::linear_input_gradient(dy, w.view(), layout, dx.write, dx.view, context.compute, done);
 }
 
 void Affine::weight_gradient(Context& context, ConstView x, ConstView dy) const {

@@ -18,9 +18,9 @@ struct Affine {
   double flops(Index tokens) const;  // of forward and backward
   void visit(const ParameterVisitor&) const;
 
-  // x [tokens, in], y [tokens, out], rows may be strided.
-  void forward(Context&, ConstView x, View y) const;
-  void input_gradient(Context&, ConstView dy, Gradient dx) const;
+  // x [tokens, in], y [tokens, out], rows may be strided. `done`: as soon as rows of y or dx are complete.
+  void forward(Context&, ConstView x, View y, ops::RowsDone done = {}) const;
+  void input_gradient(Context&, ConstView dy, Gradient dx, ops::RowsDone done = {}) const;
   void weight_gradient(Context&, ConstView x, ConstView dy) const;  // of the bias too; announces both
 };
 

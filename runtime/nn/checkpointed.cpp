@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/nn/saved.hpp"
 
 namespace plasmid {
@@ -48,10 +49,10 @@ void Checkpointed::backward(Context& context, SavedPtr saved, std::span<const Co
                 context.tokens,  context.sources, context.gradients, context.probe,   context.training};
   SavedPtr whole;
   {
-    std::vector<TensorSpec> in;
+    RecycledVector<TensorSpec> in;
     for (const ConstView& view : x) in.push_back(view.spec());
-    std::vector<Buffer> buffers;
-    std::vector<View> y;
+    RecycledVector<Buffer> buffers;
+    RecycledVector<View> y;
     for (const TensorSpec& spec : inner_->outputs(in)) {
       buffers.push_back(context.scratch.take(spec, "checkpoint.out"));
       y.push_back(buffers.back().view());

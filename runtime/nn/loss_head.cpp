@@ -12,7 +12,7 @@ namespace {
 
 constexpr auto kLayout = ops::WeightLayout::out_in;
 // A chunk of logits stays near the cache's size, but has rows enough for the product to be worth its packing.
-constexpr Index kChunkFloats = Index{1} << 18, kLeastRows = 256;
+constexpr Index kChunkFloats = Index{1} << 18, kLeastRows = 288, kPanelRows = 96;
 
 struct RowSums final : Saved {
   Buffer lse;  // [tokens]
@@ -39,7 +39,8 @@ void LossHead::parameters(const ParameterVisitor& visitor) {
 }
 
 Index LossHead::chunk(Index tokens) const {
-  return std::clamp<Index>(std::max(kLeastRows, kChunkFloats / weight_->shape[0]), 1, std::max<Index>(1, tokens));
+  const Index rows = std::max(kLeastRows, round_up(kChunkFloats / weight_->shape[0], kPanelRows));
+  return std::clamp<Index>(rows, 1, std::max<Index>(1, tokens));
 }
 
 std::vector<TensorSpec> LossHead::outputs(std::span<const TensorSpec> in) const {

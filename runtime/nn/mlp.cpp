@@ -37,8 +37,9 @@ SavedPtr Mlp::forward(Context& context, Keep keep, std::span<const ConstView> x,
   if (keep == Keep::all) saved->up = context.saved.take(spec, "saved.mlp");
   const Buffer hidden = context.scratch.take(spec, "mlp.hidden");
   const View up = saved->up ? saved->up.view() : hidden.view();
-  up_.forward(context, x[0], up);
-  ops::activation_forward(up, activation_, hidden.view(), context.compute);
+  up_.forward(context, x[0], up, [&](Range rows) {
+    ops::activation_forward(rows_of(up, rows), activation_, rows_of(hidden.view(), rows), context.compute);
+  });
   down_.forward(context, hidden.view(), y[0]);
   return saved;
 }
@@ -52,8 +53,10 @@ void Mlp::backward(Context& context, SavedPtr saved, std::span<const ConstView> 
   const Buffer hidden = context.scratch.take(up.spec(), "mlp.hidden");
   ops::activation_forward(up, activation_, hidden.view(), context.compute);
   down_.weight_gradient(context, hidden.view(), dy[0]);
-  down_.input_gradient(context, dy[0], {hidden.view()});
-  ops::activation_backward(up, activation_, hidden.view(), Write::overwrite, hidden.view(), context.compute);
+  down_.input_gradient(context, dy[0], {hidden.view()}, [&](Range rows) {
+    const View gradient = rows_of(hidden.view(), rows);
+    ops::activation_backward(rows_of(up, rows), activation_, gradient, Write::overwrite, gradient, context.compute);
+  });
   up_.input_gradient(context, hidden.view(), dx[0]);
   up_.weight_gradient(context, x[0], hidden.view());
 }

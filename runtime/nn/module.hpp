@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/base/shape.hpp"
 #include "runtime/device/stream.hpp"
 #include "runtime/nn/parameter.hpp"
@@ -57,6 +58,8 @@ struct Gradient {  // of an input; parameters always accumulate, since tied weig
 // that a container may move it to host memory or a file and back.
 struct Saved {
   virtual ~Saved() = default;
+  static void* operator new(std::size_t bytes) { return take_recycled(bytes); }
+  static void operator delete(void* object, std::size_t bytes) { give_recycled(object, bytes); }
 };
 using SavedPtr = std::unique_ptr<Saved>;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/nn/at_layer.hpp"
 #include "runtime/nn/saved.hpp"
 
@@ -9,7 +10,7 @@ namespace plasmid {
 namespace {
 
 struct Kept final : Saved {
-  std::vector<SavedPtr> branches;  // F, G, F, G, ...
+  RecycledVector<SavedPtr> branches;  // F, G, F, G, ...
   ~Kept() override {
     while (!branches.empty()) branches.pop_back();  // the stack is given back from its top
   }

@@ -29,6 +29,11 @@ void check_tensor(const AnyView& view, const TensorSpec& spec, std::string_view 
                                      << ", expected " << to_string(spec.shape) << " " << name_of(spec.dtype);
 }
 
+template <class AnyView>
+AnyView rows_of(const AnyView& view, Range rows) {
+  return view.slice(0, rows.begin, rows.end);
+}
+
 inline void check_counts(std::size_t have, std::size_t want, std::string_view name) {
   PLASMID_CHECK(have == want) << have << " tensors for " << name << ", expected " << want;
 }

@@ -12,7 +12,7 @@ struct Chain final : Saved {
     Buffer y;    // this layer's output, the next one's input; none for the last layer
     SavedPtr saved;
   };
-  std::vector<Link> links;
+  RecycledVector<Link> links;
   ~Chain() override {
     while (!links.empty()) links.pop_back();  // the stack is given back from its top
   }

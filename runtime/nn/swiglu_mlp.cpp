@@ -49,8 +49,9 @@ SavedPtr SwiGluMlp::forward(Context& context, Keep keep, std::span<const ConstVi
   const View gate = saved->gate ? saved->gate.view() : hidden.view();
   const View up = saved->up ? saved->up.view() : spare.view();
   gate_.forward(context, x[0], gate);
-  up_.forward(context, x[0], up);
-  ops::swiglu_forward(gate, up, hidden.view(), context.compute);
+  up_.forward(context, x[0], up, [&](Range rows) {
+    ops::swiglu_forward(rows_of(gate, rows), rows_of(up, rows), rows_of(hidden.view(), rows), context.compute);
+  });
   down_.forward(context, hidden.view(), y[0]);
   return saved;
 }
@@ -65,8 +66,11 @@ void SwiGluMlp::backward(Context& context, SavedPtr saved, std::span<const Const
   const Buffer dup = context.scratch.take(up.spec(), "mlp.hidden");
   ops::swiglu_forward(gate, up, hidden.view(), context.compute);
   down_.weight_gradient(context, hidden.view(), dy[0]);
-  down_.input_gradient(context, dy[0], {hidden.view()});
-  ops::swiglu_backward(gate, up, hidden.view(), hidden.view(), dup.view(), context.compute);
+  down_.input_gradient(context, dy[0], {hidden.view()}, [&](Range rows) {
+    const View gradient = rows_of(hidden.view(), rows);
+    ops::swiglu_backward(rows_of(gate, rows), rows_of(up, rows), gradient, gradient, rows_of(dup.view(), rows),
+                         context.compute);
+  });
   gate_.input_gradient(context, hidden.view(), dx[0]);
   up_.input_gradient(context, dup.view(), {dx[0].view, dx[0].write == Write::skip ? Write::skip : Write::accumulate});
   gate_.weight_gradient(context, x[0], hidden.view());

@@ -9,15 +9,15 @@ namespace plasmid {
 namespace {
 
 struct Tiles final : Saved {
-  std::vector<SavedPtr> tiles;
+  RecycledVector<SavedPtr> tiles;
   ~Tiles() override {
     while (!tiles.empty()) tiles.pop_back();  // the stack is given back from its top
   }
 };
 
 template <class AnyView>
-std::vector<AnyView> rows_of(std::span<const AnyView> whole, Range rows) {
-  std::vector<AnyView> part;
+RecycledVector<AnyView> part_of(std::span<const AnyView> whole, Range rows) {
+  RecycledVector<AnyView> part;
   for (const AnyView& view : whole) part.push_back(view.slice(0, rows.begin, rows.end));
   return part;
 }
@@ -58,7 +58,7 @@ SavedPtr Tiled::forward(Context& context, Keep keep, std::span<const ConstView> 
     const Range rows{tile * tile_, std::min(tokens, (tile + 1) * tile_)};
     const Saved* past = earlier ? earlier->tiles[saved->tiles.size()].get() : nullptr;
     TokenTile here(context, rows);
-    saved->tiles.push_back(inner_->forward(here.context, keep, rows_of(x, rows), rows_of(y, rows), past));
+    saved->tiles.push_back(inner_->forward(here.context, keep, part_of(x, rows), part_of(y, rows), past));
   }
   return saved;
 }
@@ -68,12 +68,12 @@ void Tiled::backward(Context& context, SavedPtr saved, std::span<const ConstView
   const auto own = claim<Tiles>(std::move(saved), "Tiled");
   for (Index tile = static_cast<Index>(own->tiles.size()); tile-- > 0;) {
     const Range rows{tile * tile_, std::min(x[0].dim(0), (tile + 1) * tile_)};
-    std::vector<Gradient> part(dx.begin(), dx.end());
+    RecycledVector<Gradient> part(dx.begin(), dx.end());
     for (Gradient& gradient : part)
       if (gradient.write != Write::skip) gradient.view = gradient.view.slice(0, rows.begin, rows.end);
     TokenTile here(context, rows);
     if (tile > 0) here.context.gradients = nullptr;  // one use, one `ready`: that of the last tile worked on
-    inner_->backward(here.context, std::move(own->tiles.back()), rows_of(x, rows), rows_of(dy, rows), part);
+    inner_->backward(here.context, std::move(own->tiles.back()), part_of(x, rows), part_of(dy, rows), part);
     own->tiles.pop_back();
   }
 }

@@ -1,10 +1,29 @@
 #include "runtime/nn/token_map.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace plasmid {
 
-TokenPart::TokenPart(const TokenMap& whole, Range rows) : shards(1), map(whole) {
+namespace {
+
+// What past parts of this thread held their ranges in: a part is made for each tile of each layer.
+using Shards = std::vector<std::vector<Range>>;
+thread_local std::vector<Shards> spare_shards;
+
+Shards take_shards() {
+  if (spare_shards.empty()) return Shards(1);
+  Shards shards = std::move(spare_shards.back());
+  spare_shards.pop_back();
+  shards[0].clear();
+  return shards;
+}
+
+}  // namespace
+
+TokenPart::~TokenPart() { spare_shards.push_back(std::move(shards)); }
+
+TokenPart::TokenPart(const TokenMap& whole, Range rows) : shards(take_shards()), map(whole) {
   for (ConstView* view : {&map.position, &map.document, &map.sample})
     if (view->shape.rank == 1 && view->count() > 0) *view = view->slice(0, rows.begin, rows.end);
   Index local = 0;  // place of the range's first token

@@ -33,6 +33,7 @@ struct TokenPart {
   TokenPart(const TokenMap&, Range rows);
   TokenPart(const TokenPart&) = delete;
   TokenPart& operator=(const TokenPart&) = delete;
+  ~TokenPart();
   std::vector<std::vector<Range>> shards;
   TokenMap map;
 };

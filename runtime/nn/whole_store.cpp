@@ -1,9 +1,12 @@
 #include "runtime/nn/whole_store.hpp"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 #include "runtime/base/philox.hpp"
+#include "runtime/device/parallel_for.hpp"
+#include "runtime/ops/elementwise.hpp"
 
 namespace plasmid {
 namespace {
@@ -35,10 +38,11 @@ WholeStore::WholeStore(Module& module, Arena& pool, Holds holds) {
     parameters_.push_back(parameter);
   });
   weights_ = pool.take({{size_}}, "weights");
-  std::ranges::fill(weights(), 0.0f);
+  Stream stream;
+  ops::fill(weights_.view(), 0, stream);  // by the whole team: its threads touch first what they will update
   if (holds == Holds::weights) return;
   gradients_ = pool.take({{size_}}, "gradients");
-  std::ranges::fill(gradients(), 0.0f);
+  ops::fill(gradients_.view(), 0, stream);
 }
 
 Index WholeStore::floats(Module& module) {
@@ -59,12 +63,20 @@ void WholeStore::initialize(std::uint64_t seed) {
       continue;
     }
     const std::uint64_t name = name_key(parameter->name.c_str());
-    for (Index i = 0; i < static_cast<Index>(values.size()); ++i) {
-      const auto element = static_cast<std::uint64_t>(whole_index(*parameter, i));
-      const Philox::Block bits = Philox::draw(seed, name, element / 2);
-      const double normal = normal_pair(bits[0], bits[1])[element % 2];
-      values[static_cast<std::size_t>(i)] = static_cast<float>(mean + deviation * normal);
-    }
+    parallel_for(
+        static_cast<Index>(values.size()), 1024, [&, mean = mean, deviation = deviation](Index begin, Index end) {
+          std::uint64_t drawn = ~std::uint64_t{0};  // the pair at hand: that of elements 2 drawn and 2 drawn + 1
+          std::array<double, 2> pair{};
+          for (Index i = begin; i < end; ++i) {
+            const auto element = static_cast<std::uint64_t>(whole_index(*parameter, i));
+            if (element / 2 != drawn) {
+              drawn = element / 2;
+              const Philox::Block bits = Philox::draw(seed, name, drawn);
+              pair = normal_pair(bits[0], bits[1]);
+            }
+            values[static_cast<std::size_t>(i)] = static_cast<float>(mean + deviation * pair[element % 2]);
+          }
+        });
   }
 }
 

@@ -77,15 +77,15 @@ HWY_INLINE void curve_backward(const float* x, const float* dy, Index width, Wri
 }
 
 void activation_row(const float* x, Index width, Activation kind, float* y) {
-  if (kind == Activation::gelu_tanh) return curve_forward(x, width, y, tanh_curve);
-  if (kind == Activation::gelu_erf) return curve_forward(x, width, y, normal_curve);
-  curve_forward(x, width, y, step_curve);
+  if (kind == Activation::gelu_tanh) return curve_forward(x, width, y, [](V v) HWY_ATTR { return tanh_curve(v); });
+  if (kind == Activation::gelu_erf) return curve_forward(x, width, y, [](V v) HWY_ATTR { return normal_curve(v); });
+  curve_forward(x, width, y, [](V v) HWY_ATTR { return step_curve(v); });
 }
 
 void activation_gradient_row(const float* x, const float* dy, Index width, Activation kind, Write write, float* dx) {
-  if (kind == Activation::gelu_tanh) return curve_backward(x, dy, width, write, dx, tanh_curve);
-  if (kind == Activation::gelu_erf) return curve_backward(x, dy, width, write, dx, normal_curve);
-  curve_backward(x, dy, width, write, dx, step_curve);
+  if (kind == Activation::gelu_tanh) return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return tanh_curve(v); });
+  if (kind == Activation::gelu_erf) return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return normal_curve(v); });
+  curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return step_curve(v); });
 }
 
 void swiglu_row(const float* gate, const float* up, Index width, float* y) {

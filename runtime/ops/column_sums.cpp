@@ -37,7 +37,7 @@ namespace plasmid::ops {
 HWY_EXPORT(add_rows);
 
 void add_column_sums(Rows<const float> rows, float* sums) {
-  constexpr Index kColumns = 128, kStretch = 256;
+  constexpr Index kColumns = 64, kStretch = 256;
   parallel_for(ceil_div(rows.width, kColumns), 1, [&](Index first, Index last) {
     for (Index block = first; block < last; ++block) {
       const Index begin = block * kColumns, width = std::min(kColumns, rows.width - begin);

@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/cross_entropy.hpp"
 #include "runtime/ops/rows.hpp"
@@ -65,7 +65,7 @@ double cross_entropy_forward(ConstView logits, ConstView label, View lse, Stream
   const auto rows = rows_of<float>(logits, tokens, vocabulary);
   const std::int32_t* labels = vector_of<std::int32_t>(label, tokens);
   float* const lses = vector_of<float>(lse, tokens);
-  std::vector<double> losses(static_cast<std::size_t>(tokens));  // added up in order, whoever computed them
+  RecycledVector<double> losses(static_cast<std::size_t>(tokens));  // added up in order, whoever computed them
   parallel_for(tokens, grain(vocabulary), [&](Index begin, Index end) {
     for (Index t = begin; t < end; ++t) {
       PLASMID_CHECK(labels[t] >= -1 && labels[t] < vocabulary) << "label " << labels[t] << " of " << vocabulary;

@@ -1,6 +1,6 @@
 #include <algorithm>
-#include <vector>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/embedding.hpp"
 #include "runtime/ops/rows.hpp"
@@ -25,7 +25,7 @@ void add_row(const float* from, Index width, float* to) {
 // Rows with more tokens than a stretch holds: of those there are few, whatever the table.
 struct FrequentRows {
   FrequentRows(const std::int32_t* indices, Index tokens, Index rows) : slot(static_cast<std::size_t>(rows), -1) {
-    std::vector<Index> tokens_of(slot.size());
+    RecycledVector<Index> tokens_of(slot.size());
     for (Index t = 0; t < tokens; ++t) ++tokens_of[static_cast<std::size_t>(indices[t])];
     for (std::size_t row = 0; row < slot.size(); ++row) {
       if (tokens_of[row] <= kStretch) continue;
@@ -33,8 +33,8 @@ struct FrequentRows {
       frequent.push_back(static_cast<Index>(row));
     }
   }
-  std::vector<Index> slot;  // of a row among the frequent ones, or -1
-  std::vector<Index> frequent;
+  RecycledVector<Index> slot;  // of a row among the frequent ones, or -1
+  RecycledVector<Index> frequent;
 };
 
 void add_and_clear(float* part, Index width, double* total) {
@@ -45,9 +45,9 @@ void add_and_clear(float* part, Index width, double* total) {
 void add_columns(const std::int32_t* indices, Rows<const float> dys, Range columns, const FrequentRows& rows,
                  Rows<float> entries) {
   const Index width = columns.size(), count = static_cast<Index>(rows.frequent.size());
-  std::vector<Index> added(rows.frequent.size());
-  std::vector<float> parts(static_cast<std::size_t>(count * width));
-  std::vector<double> totals(parts.size());
+  RecycledVector<Index> added(rows.frequent.size());
+  RecycledVector<float> parts(static_cast<std::size_t>(count * width));
+  RecycledVector<double> totals(parts.size());
   for (Index t = 0; t < dys.count; ++t) {
     const Index slot = rows.slot[static_cast<std::size_t>(indices[t])];
     float* const to = slot < 0 ? entries[indices[t]] + columns.begin : parts.data() + slot * width;

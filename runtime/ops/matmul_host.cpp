@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <atomic>
-#include <vector>
+#include <memory>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/column_sums.hpp"
 #include "runtime/ops/matmul.hpp"
 #include "runtime/ops/rows.hpp"
+#include "runtime/ops/transpose.hpp"
 
 // Rows of a product keep their bits because every sgemm of it has the same shape: kPanel rows, no transposition, the
 // columns in blocks that depend on the weight alone. dnnl_sgemm picks its kernels by shape, and the last rows of a
@@ -20,8 +22,17 @@ namespace {
 
 constexpr Index kPanel = 48;
 constexpr Index kTransposedFloats = 1 << 19;  // a block of a transposed weight: 2 MiB
-constexpr Index kTileTokens = 512;            // of a weight gradient, summed before the next are read
+constexpr Index kTileTokens = 528;            // of a weight gradient, summed before the next are read
 using Const = Rows<const float>;
+
+struct GiveBack {
+  std::size_t bytes;
+  void operator()(float* block) const noexcept { give_recycled(block, bytes); }
+};
+std::unique_ptr<float[], GiveBack> uninitialised(Index count) {
+  const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(float);
+  return {static_cast<float*>(take_recycled(bytes)), GiveBack{bytes}};
+}
 
 // oneDNN splits a product over the team wherever it is not in a parallel region, and bits change with the split.
 class OneThread {
@@ -70,10 +81,14 @@ void panel(Const a, Const b, const float* bias, bool accumulate, Rows<float> y) 
   if (a.count == kPanel) {
     sgemm('N', kPanel, b.width, b.count, a.data, a.stride, b.data, b.stride, beta, y.data, y.stride);
   } else {
-    std::vector<float> copy(static_cast<std::size_t>(kPanel * (a.width + y.width)));
-    float *const a_copy = copy.data(), *const y_copy = a_copy + kPanel * a.width;
+    const auto copy = uninitialised(kPanel * (a.width + y.width));
+    float *const a_copy = copy.get(), *const y_copy = a_copy + kPanel * a.width;
     copy_rows(a, a_copy);
-    if (accumulate) copy_rows({y.data, y.count, y.width, y.stride}, y_copy);
+    std::fill(a_copy + a.count * a.width, y_copy, 0.0f);
+    if (accumulate) {
+      copy_rows({y.data, y.count, y.width, y.stride}, y_copy);
+      std::fill(y_copy + y.count * y.width, y_copy + kPanel * y.width, 0.0f);
+    }
     sgemm('N', kPanel, b.width, b.count, a_copy, a.width, b.data, b.stride, beta, y_copy, y.width);
     for (Index r = 0; r < y.count; ++r) std::copy_n(y_copy + r * y.width, y.width, y[r]);
   }
@@ -82,37 +97,26 @@ void panel(Const a, Const b, const float* bias, bool accumulate, Rows<float> y) 
       for (Index c = 0; c < y.width; ++c) y[r][c] += bias[c];
 }
 
-void panels(Const a, Const b, const float* bias, bool accumulate, Rows<float> y) {
+void panels(Const a, Const b, const float* bias, bool accumulate, Rows<float> y, RowsDone done) {
   for_each_tile(ceil_div(a.count, kPanel), [&](Index i) {
     const Index first = i * kPanel, rows = std::min(kPanel, a.count - first);
     panel({a[first], rows, a.width, a.stride}, b, bias, accumulate, {y[first], rows, y.width, y.stride});
-  });
-}
-
-// to [from.width, from.count]
-void transpose(Const from, float* to) {
-  constexpr Index kSide = 16;
-  parallel_for(ceil_div(from.width, kSide), 4, [&](Index begin, Index end) {
-    for (Index c0 = begin * kSide; c0 < std::min(end * kSide, from.width); c0 += kSide)
-      for (Index r0 = 0; r0 < from.count; r0 += kSide)
-        for (Index c = c0; c < std::min(c0 + kSide, from.width); ++c)
-          for (Index r = r0; r < std::min(r0 + kSide, from.count); ++r) to[c * from.count + r] = from[r][c];
+    if (done) done({first, first + rows});
   });
 }
 
 // y = a w or, transposed, a w^T.
-void product(Const a, Const w, bool transposed, const float* bias, bool accumulate, Rows<float> y) {
+void product(Const a, Const w, bool transposed, const float* bias, bool accumulate, Rows<float> y, RowsDone done) {
   if (y.count == 0 || y.width == 0) return;
   PLASMID_CHECK(a.width > 0) << "a product over no channels";
-  if (!transposed) return panels(a, w, bias, accumulate, y);
-  thread_local std::vector<float> scratch;  // of the calling thread; its team reads it
+  if (!transposed) return panels(a, w, bias, accumulate, y, done);
   const Index block = std::max(kPanel, kTransposedFloats / w.width / kPanel * kPanel);
-  scratch.resize(static_cast<std::size_t>(std::min(block, w.count) * w.width));
+  const auto scratch = uninitialised(std::min(block, w.count) * w.width);
   for (Index first = 0; first < w.count; first += block) {
     const Index columns = std::min(block, w.count - first);
-    transpose({w[first], columns, w.width, w.stride}, scratch.data());
-    panels(a, {scratch.data(), w.width, columns, columns}, bias ? bias + first : nullptr, accumulate,
-           {y.data + first, y.count, columns, y.stride});
+    transpose({w[first], columns, w.width, w.stride}, scratch.get());
+    panels(a, {scratch.get(), w.width, columns, columns}, bias ? bias + first : nullptr, accumulate,
+           {y.data + first, y.count, columns, y.stride}, first + columns == w.count ? done : RowsDone());
   }
 }
 
@@ -138,17 +142,18 @@ auto weight_rows(const BasicView<Byte>& w, WeightLayout layout, Index in, Index 
 
 }  // namespace
 
-void linear_forward(ConstView x, ConstView w, WeightLayout layout, ConstView bias, View y, Stream&) {
+void linear_forward(ConstView x, ConstView w, WeightLayout layout, ConstView bias, View y, Stream&, RowsDone done) {
   const Index tokens = x.dim(0), in = x.dim(1), out = y.dim(1);
   product(rows_of<float>(x, tokens, in), weight_rows(w, layout, in, out), layout == WeightLayout::out_in,
-          optional_vector<float>(bias, out), false, rows_of<float>(y, tokens, out));
+          optional_vector<float>(bias, out), false, rows_of<float>(y, tokens, out), done);
 }
 
-void linear_input_gradient(ConstView dy, ConstView w, WeightLayout layout, Write write, View dx, Stream&) {
+void linear_input_gradient(ConstView dy, ConstView w, WeightLayout layout, Write write, View dx, Stream&,
+                           RowsDone done) {
   if (write == Write::skip) return;
   const Index tokens = dy.dim(0), in = dx.dim(1), out = dy.dim(1);
   product(rows_of<float>(dy, tokens, out), weight_rows(w, layout, in, out), layout == WeightLayout::in_out, nullptr,
-          write == Write::accumulate, rows_of<float>(dx, tokens, in));
+          write == Write::accumulate, rows_of<float>(dx, tokens, in), done);
 }
 
 void linear_weight_gradient(ConstView x, ConstView dy, WeightLayout layout, View dw, View dbias, Stream&) {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/norm.hpp"
 #include "runtime/ops/rows.hpp"
@@ -122,12 +122,11 @@ void forward(const NormForward& a) {
 void backward(const NormBackward& a, float* dgain, float* dbias) {
   const Index tokens = a.x.count, width = a.x.width, parts = std::min(kMostParts, ceil_div(tokens, kStretch));
   const auto sums = static_cast<std::size_t>(dbias ? 2 * width : width);
-  std::vector<std::vector<double>> totals(static_cast<std::size_t>(parts));
+  RecycledVector<double> totals(static_cast<std::size_t>(parts) * sums);  // [parts][sums]
   parallel_for(parts, 1, [&](Index first, Index last) {
-    std::vector<float> stretch(sums);
+    RecycledVector<float> stretch(sums);
     for (Index part = first; part < last; ++part) {
-      std::vector<double>& total = totals[static_cast<std::size_t>(part)];
-      total.assign(sums, 0);
+      double* const total = totals.data() + static_cast<std::size_t>(part) * sums;
       const Index end = tokens * (part + 1) / parts;
       for (Index t = tokens * part / parts; t < end; t += kStretch) {
         std::ranges::fill(stretch, 0.0f);
@@ -139,7 +138,7 @@ void backward(const NormBackward& a, float* dgain, float* dbias) {
   });
   for (std::size_t c = 0; c < sums; ++c) {
     double sum = 0;
-    for (const std::vector<double>& total : totals) sum += total[c];
+    for (std::size_t at = c; at < totals.size(); at += sums) sum += totals[at];
     const Index channel = static_cast<Index>(c);
     put(channel < width ? dgain[channel] : dbias[channel - width], sum, Write::accumulate);
   }

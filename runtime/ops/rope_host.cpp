@@ -1,6 +1,6 @@
 #include <cmath>
-#include <vector>
 
+#include "runtime/base/recycled.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/rope.hpp"
 #include "runtime/ops/rows.hpp"
@@ -64,11 +64,11 @@ void rope(View x, ConstView position, double base, bool inverse, Stream&) {
   PLASMID_CHECK(d == 0 || x.step(2) == 1) << "the last dim is strided by " << x.step(2);
   const std::int32_t* positions = vector_of<std::int32_t>(position, tokens);
   float* const data = x.ptr<float>();
-  std::vector<double> frequency(static_cast<std::size_t>(half));
+  RecycledVector<double> frequency(static_cast<std::size_t>(half));
   for (Index c = 0; c < half; ++c)
     frequency[static_cast<std::size_t>(c)] = std::pow(base, -2.0 * static_cast<double>(c) / static_cast<double>(d));
   parallel_for(tokens, ceil_div(2048, heads * d + 1), [&](Index begin, Index end) {
-    std::vector<float> cosine(frequency.size()), sine(frequency.size());
+    RecycledVector<float> cosine(frequency.size()), sine(frequency.size());
     for (Index t = begin; t < end; ++t) {
       const double signed_position = inverse ? -positions[t] : positions[t];
       HWY_DYNAMIC_DISPATCH(turn)(signed_position, frequency.data(), half, cosine.data(), sine.data());

@@ -1,7 +1,7 @@
 #include <cmath>
-#include <vector>
 
 #include "runtime/base/check.hpp"
+#include "runtime/base/recycled.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/optim/optimizer.hpp"
 
@@ -100,7 +100,7 @@ void adamw_step(const AdamW& o, Index step, float gradient_scale, std::span<floa
 double sum_of_squares(std::span<const float> values) {
   constexpr Index kBlock = 1 << 16;
   const Index count = static_cast<Index>(values.size()), blocks = ceil_div(count, kBlock);
-  std::vector<double> sums(static_cast<std::size_t>(blocks));
+  RecycledVector<double> sums(static_cast<std::size_t>(blocks));
   parallel_for(blocks, 1, [&](Index first, Index last) {
     for (Index block = first; block < last; ++block)
       sums[static_cast<std::size_t>(block)] =

@@ -1,5 +1,7 @@
 #include "runtime/tensor/arena.hpp"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +11,7 @@
 #include <vector>
 
 #include "runtime/base/error.hpp"
+#include "runtime/base/recycled.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -25,16 +28,31 @@ constexpr Index kRedZone = 64;  // poisoned, after each buffer: an overrun is fo
 #else
 constexpr Index kRedZone = 0;
 #endif
-constexpr Index kLine = 64;
+constexpr Index kLine = 64, kHugePage = Index{2} << 20;
 constexpr Index kFirstStackBlock = Index{1} << 20;
+
+template <class Key, class Value>
+using RecycledMap = std::map<Key, Value, std::less<Key>, RecyclingAllocator<std::pair<const Key, Value>>>;
+template <class Key, class Value>
+using RecycledMultimap = std::multimap<Key, Value, std::less<Key>, RecyclingAllocator<std::pair<const Key, Value>>>;
 
 struct Block {
   std::byte* data = nullptr;
   Index size = 0, used = 0;
 };
 
+bool wants_huge_pages() {
+  const char* wanted = std::getenv("PLASMID_HUGE_PAGES");
+  return wanted && std::string_view(wanted) == "1";
+}
+
 std::byte* allocate(Index bytes) {
-  auto* data = static_cast<std::byte*>(std::aligned_alloc(kLine, static_cast<std::size_t>(std::max(bytes, kLine))));
+  static const bool huge_pages = wants_huge_pages();
+  // A block rounded up to whole pages may waste one: no more than an eighth of it.
+  const Index unit = huge_pages && bytes >= 8 * kHugePage ? kHugePage : kLine;
+  const auto size = static_cast<std::size_t>(round_up(std::max(bytes, kLine), unit));
+  auto* data = static_cast<std::byte*>(std::aligned_alloc(static_cast<std::size_t>(unit), size));
+  if (data && unit == kHugePage) ::madvise(data, size, MADV_HUGEPAGE);  // advice: ordinary pages serve as well
   if (data) ASAN_POISON_MEMORY_REGION(data, static_cast<std::size_t>(bytes));
   return data;
 }
@@ -53,10 +71,10 @@ struct Arena::Impl {
   Device device;
   Index live = 0, peak = 0, allocations = 0, next_id = 0;
   std::set<std::string, std::less<>> tags;
-  std::vector<Block> blocks;              // stack: the last with used > 0 is the top
-  std::vector<Index> order;               // stack: ids alive, oldest first
-  std::multimap<Index, std::byte*> free;  // pool: size to block
-  std::map<std::byte*, Index> taken;      // pool: block to size
+  std::vector<Block> blocks;                 // stack: the last with used > 0 is the top
+  std::vector<Index> order;                  // stack: ids alive, oldest first
+  RecycledMultimap<Index, std::byte*> free;  // pool: size to block
+  RecycledMap<std::byte*, Index> taken;      // pool: block to size
 
   Impl(Kind k, Ledger& l, Index b, Device d) : kind(k), ledger(l), budget(b), device(d) {}
   ~Impl() {

@@ -18,6 +18,8 @@ class Buffer;
 //   pool   temporaries, weights, buffers with a transfer in flight: any order; blocks are reused by best fit
 // Every buffer starts on a 64-byte line and counts as whole lines (`arena_bytes`). Not thread-safe: one rank's main
 // thread. Buffers may outlive the Arena object; the ledger must outlive both. Debug builds fill new memory with NaN.
+// Memory is left untouched, so that it comes to lie near the threads that first write it. Where PLASMID_HUGE_PAGES is 1
+// in the environment, blocks of 16 MiB and more ask for huge pages (madvise).
 class Arena {
  public:
   enum class Kind { stack, pool };

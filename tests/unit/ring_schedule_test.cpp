@@ -24,7 +24,7 @@ class Ring {
       schedules_.push_back(ring_schedule(line_.map(rank), line_.pattern, rank, size));
   }
   Hop at(int rank, int hop) const {  // past the end nothing is done
-    const std::vector<Hop>& hops = schedules_[static_cast<std::size_t>(rank)];
+    const RecycledVector<Hop>& hops = schedules_[static_cast<std::size_t>(rank)];
     return hop < std::ssize(hops) ? hops[static_cast<std::size_t>(hop)] : Hop{(rank + size_ - hop % size_) % size_};
   }
   bool needed(int query, int key) const { return plan_mask(line_.map(query), query, key, line_.pattern).pairs() > 0; }
@@ -41,7 +41,7 @@ class Ring {
  private:
   TokenLine line_;
   int size_;
-  std::vector<std::vector<Hop>> schedules_;
+  std::vector<RecycledVector<Hop>> schedules_;
 };
 
 void check_work(const Ring& ring) {

@@ -21,7 +21,7 @@ RingLoad even_load(int ranks, const HopWork& work, const Pattern& pattern = Patt
   RingLoad load;
   load.hops = ring_schedules(map, pattern, ranks);
   load.chunk_bytes.assign(static_cast<std::size_t>(ranks), 1.0);
-  for (const std::vector<Hop>& hops : load.hops) {
+  for (const RecycledVector<Hop>& hops : load.hops) {
     load.work.emplace_back();
     for (const Hop& hop : hops) load.work.back().push_back(hop.work ? work : HopWork{});
   }
