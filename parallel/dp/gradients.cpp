@@ -7,12 +7,12 @@
 
 namespace plasmid {
 
-std::vector<GradientBucket> gradient_buckets(std::span<const ParameterPtr> parameters, Index bucket_bytes) {
+RecycledVector<GradientBucket> gradient_buckets(std::span<const ParameterPtr> parameters, Index bucket_bytes) {
   const Index limit = bucket_bytes / size_of(DType::f32);
   PLASMID_CHECK(limit >= 1) << bucket_bytes << " bytes";
   RecycledVector<ParameterPtr> ordered(parameters.begin(), parameters.end());
   std::ranges::sort(ordered, {}, [](const ParameterPtr& parameter) { return parameter->range.begin; });
-  std::vector<GradientBucket> buckets;
+  RecycledVector<GradientBucket> buckets;
   const Parameter* before = nullptr;
   for (const ParameterPtr& parameter : ordered) {
     const unsigned axes = parameter->partial_over;

@@ -1,8 +1,8 @@
 #pragma once
 #include <span>
-#include <vector>
 
 #include "parallel/mesh/process_mesh.hpp"
+#include "runtime/base/recycled.hpp"
 #include "runtime/nn/parameter.hpp"
 
 namespace plasmid {
@@ -16,7 +16,8 @@ inline constexpr Index kGradientBucketBytes = Index{4} << 20;
 
 // Covers each parameter with a non-empty partial_over, in the order of the store: neighbours on the same axes share a
 // bucket (with the gap between them), and none is longer than `bucket_bytes`. Pure, and equal on all ranks of a mesh.
-std::vector<GradientBucket> gradient_buckets(std::span<const ParameterPtr>, Index bucket_bytes = kGradientBucketBytes);
+RecycledVector<GradientBucket> gradient_buckets(std::span<const ParameterPtr>,
+                                                Index bucket_bytes = kGradientBucketBytes);
 
 // Sums each parameter's gradient over the axes that it is a partial sum over (Parameter::partial_over), in place, and
 // over no others. `flat` is the store's gradient buffer, into which Parameter::range points. Collective over the mesh;

@@ -79,8 +79,10 @@ RecycledVector<Stretch> Windows::straight(Index window) const {
   // Of records that reach beyond the window no more is known than that they do.
   const Index begin = window * options_.length, end = std::min(begin + options_.length, corpus_.size());
   const Index before = std::max<Index>(begin - 1, 0), after = std::min(end + 1, corpus_.size());
-  std::vector<Index> borders = corpus_.record_begins(begin, after);
-  if (borders.empty() || borders.front() != begin) borders.insert(borders.begin(), before);
+  const std::vector<Index> begins = corpus_.record_begins(begin, after);
+  RecycledVector<Index> borders;
+  if (begins.empty() || begins.front() != begin) borders.push_back(before);
+  borders.insert(borders.end(), begins.begin(), begins.end());
   if (borders.back() != end) borders.push_back(after);
   RecycledVector<Stretch> found;
   for (std::size_t i = 0; i + 1 < borders.size(); ++i) {

@@ -10,6 +10,7 @@ namespace {
 
 struct Kept final : Saved {
   SavedPtr inner;
+  RecycledVector<TensorSpec> outputs;
   bool all = false;
 };
 
@@ -37,6 +38,7 @@ SavedPtr Checkpointed::forward(Context& context, Keep keep, std::span<const Cons
   const auto* earlier = replayed<Kept>(replay);
   auto saved = std::make_unique<Kept>();
   saved->all = keep == Keep::all;
+  for (const View& view : y) saved->outputs.push_back(view.spec());
   saved->inner = inner_->forward(context, std::min(keep, level_), x, y, earlier ? earlier->inner.get() : nullptr);
   return saved;
 }
@@ -49,11 +51,9 @@ void Checkpointed::backward(Context& context, SavedPtr saved, std::span<const Co
                 context.tokens,  context.sources, context.gradients, context.probe,   context.training};
   SavedPtr whole;
   {
-    RecycledVector<TensorSpec> in;
-    for (const ConstView& view : x) in.push_back(view.spec());
     RecycledVector<Buffer> buffers;
     RecycledVector<View> y;
-    for (const TensorSpec& spec : inner_->outputs(in)) {
+    for (const TensorSpec& spec : own->outputs) {
       buffers.push_back(context.scratch.take(spec, "checkpoint.out"));
       y.push_back(buffers.back().view());
     }
