@@ -83,8 +83,10 @@ void activation_row(const float* x, Index width, Activation kind, float* y) {
 }
 
 void activation_gradient_row(const float* x, const float* dy, Index width, Activation kind, Write write, float* dx) {
-  if (kind == Activation::gelu_tanh) return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return tanh_curve(v); });
-  if (kind == Activation::gelu_erf) return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return normal_curve(v); });
+  if (kind == Activation::gelu_tanh)
+    return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return tanh_curve(v); });
+  if (kind == Activation::gelu_erf)
+    return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return normal_curve(v); });
   curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return step_curve(v); });
 }
 
