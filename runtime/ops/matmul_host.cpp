@@ -75,14 +75,13 @@ void copy_rows(Const from, float* to) {
   for (Index r = 0; r < from.count; ++r) std::copy_n(from[r], from.width, to + r * from.width);
 }
 
-// One panel: y = a b (+ y) + bias. A low one is computed in a padded copy.
-void panel(Const a, Const b, const float* bias, bool accumulate, Rows<float> y) {
+// One panel: y = a b (+ y) + bias. A low one is computed in a padded copy, [kPanel, a.width + y.width].
+void panel(Const a, Const b, const float* bias, bool accumulate, Rows<float> y, float* copy) {
   const float beta = accumulate ? 1 : 0;
   if (a.count == kPanel) {
     sgemm('N', kPanel, b.width, b.count, a.data, a.stride, b.data, b.stride, beta, y.data, y.stride);
   } else {
-    const auto copy = uninitialised(kPanel * (a.width + y.width));
-    float *const a_copy = copy.get(), *const y_copy = a_copy + kPanel * a.width;
+    float *const a_copy = copy, *const y_copy = a_copy + kPanel * a.width;
     copy_rows(a, a_copy);
     std::fill(a_copy + a.count * a.width, y_copy, 0.0f);
     if (accumulate) {
@@ -98,9 +97,11 @@ void panel(Const a, Const b, const float* bias, bool accumulate, Rows<float> y) 
 }
 
 void panels(Const a, Const b, const float* bias, bool accumulate, Rows<float> y, RowsDone done) {
+  // Only the last panel is low; its copy is the caller's, whoever computes it.
+  const auto copy = uninitialised(a.count % kPanel > 0 ? kPanel * (a.width + y.width) : 0);
   for_each_tile(ceil_div(a.count, kPanel), [&](Index i) {
     const Index first = i * kPanel, rows = std::min(kPanel, a.count - first);
-    panel({a[first], rows, a.width, a.stride}, b, bias, accumulate, {y[first], rows, y.width, y.stride});
+    panel({a[first], rows, a.width, a.stride}, b, bias, accumulate, {y[first], rows, y.width, y.stride}, copy.get());
     if (done) done({first, first + rows});
   });
 }

@@ -1,6 +1,7 @@
+#include <algorithm>
+#include <array>
 #include <cmath>
 
-#include "runtime/base/recycled.hpp"
 #include "runtime/device/parallel_for.hpp"
 #include "runtime/ops/rope.hpp"
 #include "runtime/ops/rows.hpp"
@@ -36,12 +37,12 @@ void turn(double position, const double* frequency, Index count, float* cosine, 
   }
 }
 
-// One head of one token: [2 half] in place.
-void rotate(float* row, const float* cosine, const float* sine, Index half) {
-  for_each_vector(half, [&](Index c, Index n) HWY_ATTR {
-    const V u = load(row + c, n), w = load(row + half + c, n), cos = load(cosine + c, n), sin = load(sine + c, n);
-    store(hn::NegMulAdd(w, sin, hn::Mul(u, cos)), row + c, n);
-    store(hn::MulAdd(u, sin, hn::Mul(w, cos)), row + half + c, n);
+// u, w [count]: a stretch of the two halves of one head of one token, in place.
+void rotate(float* u, float* w, const float* cosine, const float* sine, Index count) {
+  for_each_vector(count, [&](Index c, Index n) HWY_ATTR {
+    const V a = load(u + c, n), b = load(w + c, n), cos = load(cosine + c, n), sin = load(sine + c, n);
+    store(hn::NegMulAdd(b, sin, hn::Mul(a, cos)), u + c, n);
+    store(hn::MulAdd(a, sin, hn::Mul(b, cos)), w + c, n);
   });
 }
 
@@ -56,6 +57,8 @@ namespace {
 HWY_EXPORT(turn);
 HWY_EXPORT(rotate);
 
+constexpr Index kStretch = 128;  // channels at a time, so that no memory is taken
+
 }  // namespace
 
 void rope(View x, ConstView position, double base, bool inverse, Stream&) {
@@ -64,16 +67,22 @@ void rope(View x, ConstView position, double base, bool inverse, Stream&) {
   PLASMID_CHECK(d == 0 || x.step(2) == 1) << "the last dim is strided by " << x.step(2);
   const std::int32_t* positions = vector_of<std::int32_t>(position, tokens);
   float* const data = x.ptr<float>();
-  RecycledVector<double> frequency(static_cast<std::size_t>(half));
-  for (Index c = 0; c < half; ++c)
-    frequency[static_cast<std::size_t>(c)] = std::pow(base, -2.0 * static_cast<double>(c) / static_cast<double>(d));
   parallel_for(tokens, ceil_div(2048, heads * d + 1), [&](Index begin, Index end) {
-    RecycledVector<float> cosine(frequency.size()), sine(frequency.size());
-    for (Index t = begin; t < end; ++t) {
-      const double signed_position = inverse ? -positions[t] : positions[t];
-      HWY_DYNAMIC_DISPATCH(turn)(signed_position, frequency.data(), half, cosine.data(), sine.data());
-      for (Index h = 0; h < heads; ++h)
-        HWY_DYNAMIC_DISPATCH(rotate)(data + t * x.step(0) + h * x.step(1), cosine.data(), sine.data(), half);
+    std::array<double, kStretch> frequency;
+    std::array<float, kStretch> cosine, sine;
+    for (Index first = 0; first < half; first += kStretch) {
+      const Index count = std::min(kStretch, half - first);
+      for (Index c = 0; c < count; ++c)
+        frequency[static_cast<std::size_t>(c)] =
+            std::pow(base, -2.0 * static_cast<double>(first + c) / static_cast<double>(d));
+      for (Index t = begin; t < end; ++t) {
+        const double signed_position = inverse ? -positions[t] : positions[t];
+        HWY_DYNAMIC_DISPATCH(turn)(signed_position, frequency.data(), count, cosine.data(), sine.data());
+        for (Index h = 0; h < heads; ++h) {
+          float* const u = data + t * x.step(0) + h * x.step(1) + first;
+          HWY_DYNAMIC_DISPATCH(rotate)(u, u + half, cosine.data(), sine.data(), count);
+        }
+      }
     }
   });
 }
