@@ -80,7 +80,7 @@ TEST_F(LargeCorpus, TextCostsAWindow) {
   const Index before = peak_bytes();
   const auto corpus = open_corpus({{folder / "text"}});
   ASSERT_EQ(corpus->size(), Index{3} << 30);
-  EXPECT_EQ(corpus->read(0, 6).tokens, (std::vector<std::int32_t>{'s', 't', 'a', 'r', 't', 0}));
+  EXPECT_EQ(corpus->read(0, 6).tokens, (RecycledVector<std::int32_t>{'s', 't', 'a', 'r', 't', 0}));
   EXPECT_EQ(corpus->read((Index{3} << 30) - 100'000, Index{3} << 30).tokens.size(), 100'000u);
   EXPECT_LT(peak_bytes() - before, kBound);
 }

@@ -12,7 +12,7 @@
 namespace plasmid {
 namespace {
 
-std::string text_of(const std::vector<std::int32_t>& tokens) {
+std::string text_of(std::span<const std::int32_t> tokens) {
   std::string text;
   for (const std::int32_t token : tokens) text += static_cast<char>(token);
   return text;
@@ -80,7 +80,7 @@ void expect_same(Corpus& corpus, const Sample& sample, unsigned seed) {
     const auto piece = corpus.read(begin, end);
     ASSERT_EQ(text_of(piece.tokens),
               sample.letters.substr(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)));
-    ASSERT_EQ(piece.counts, std::vector<std::uint8_t>(static_cast<std::size_t>(end - begin), 1));
+    ASSERT_EQ(piece.counts, RecycledVector<std::uint8_t>(static_cast<std::size_t>(end - begin), 1));
     std::vector<Index> begins;
     std::ranges::copy_if(sample.begins, std::back_inserter(begins), [&](Index at) { return begin <= at && at < end; });
     ASSERT_EQ(corpus.record_begins(begin, end), begins);
@@ -114,7 +114,8 @@ TEST_F(CorpusTest, JoinsFilesInTheirOrder) {
 
 TEST_F(CorpusTest, ReadsNucleotides) {
   const std::string file = ">r\nACGTNacgtn\nUuRYSWKMBDHVXrx\n";
-  const std::vector<std::int32_t> tokens = {0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 3, 3, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4};
+  const RecycledVector<std::int32_t> tokens = {0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 3, 3, 4,
+                                               4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4};
   const auto folded = open_text("a.fa", file, Tokenizer::nucleotide)->read(0, 25);
   EXPECT_EQ(folded.tokens, tokens);
   EXPECT_EQ(std::ranges::count(folded.counts, 1), 25);
@@ -123,12 +124,12 @@ TEST_F(CorpusTest, ReadsNucleotides) {
   const auto masked = corpus->read(0, 25);
   EXPECT_EQ(masked.tokens, tokens);
   EXPECT_EQ(masked.counts,
-            (std::vector<std::uint8_t>{1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}));
+            (RecycledVector<std::uint8_t>{1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0}));
 }
 
 TEST_F(CorpusTest, ReadsNucleotidesOfPlainText) {
   const auto corpus = open_text("a.txt", "AC\n\nGTN\r\nT", Tokenizer::nucleotide);
-  EXPECT_EQ(corpus->read(0, corpus->size()).tokens, (std::vector<std::int32_t>{0, 1, 2, 3, 4, 3}));
+  EXPECT_EQ(corpus->read(0, corpus->size()).tokens, (RecycledVector<std::int32_t>{0, 1, 2, 3, 4, 3}));
   EXPECT_EQ(corpus->records(), 1);
   expect_refused("b.txt", "ACGT\nAC GT\n", {"line 2, column 3", "blank inside"}, Tokenizer::nucleotide);
   expect_refused("b.txt", ">r\nACGT", {"line 1", "FASTA"}, Tokenizer::nucleotide);

@@ -101,7 +101,8 @@ TEST_F(DocumentsTest, ReadALineOf100Megabytes) {
       open("a.jsonl", "{\"text\": \"short\"}\n{\"text\": \"" + text + "\\u00e9\"}\n{\"text\": \"end\"}\n");
   ASSERT_EQ(corpus->size(), 5 + 100'000'002 + 3);
   EXPECT_EQ(corpus->record_begins(0, corpus->size()), (std::vector<Index>{0, 5, 100'000'007}));
-  EXPECT_EQ(corpus->read(100'000'004, 100'000'010).tokens, (std::vector<std::int32_t>{'x', 0xc3, 0xa9, 'e', 'n', 'd'}));
+  EXPECT_EQ(corpus->read(100'000'004, 100'000'010).tokens,
+            (RecycledVector<std::int32_t>{'x', 0xc3, 0xa9, 'e', 'n', 'd'}));
 }
 
 TEST_F(DocumentsTest, LeaveEmptyTextsOutAndSaySo) {
@@ -125,8 +126,8 @@ TEST_F(DocumentsTest, MayBeSequences) {
   const auto corpus =
       open("a.jsonl", "{\"seq\": \"ACgt\\nN R\"}\n{\"seq\": \"T\"}", "seq", Tokenizer::nucleotide, LowerCase::mask);
   const auto piece = corpus->read(0, corpus->size());
-  EXPECT_EQ(piece.tokens, (std::vector<std::int32_t>{0, 1, 2, 3, 4, 4, 3}));
-  EXPECT_EQ(piece.counts, (std::vector<std::uint8_t>{1, 1, 0, 0, 1, 1, 1}));
+  EXPECT_EQ(piece.tokens, (RecycledVector<std::int32_t>{0, 1, 2, 3, 4, 4, 3}));
+  EXPECT_EQ(piece.counts, (RecycledVector<std::uint8_t>{1, 1, 0, 0, 1, 1, 1}));
   EXPECT_EQ(corpus->record_begins(0, 7), (std::vector<Index>{0, 6}));
   expect_refused("{\"text\": \"ACGT\"}\n{\"text\": \"AC\\nE\"}",
                  {"line 2: ", "character 4 of \"text\"", "'E' is no nucleotide"}, Tokenizer::nucleotide);

@@ -63,8 +63,8 @@ void expect_holds(Corpus& corpus, const std::vector<std::vector<bpe::Token>>& do
     if (begin > end) std::swap(begin, end);
     if (trial == 0) begin = 0, end = size;
     const auto piece = corpus.read(begin, end);
-    ASSERT_EQ(piece.tokens, std::vector<std::int32_t>(ids.begin() + begin, ids.begin() + end));
-    ASSERT_EQ(piece.counts, std::vector<std::uint8_t>(piece.tokens.size(), 1));
+    ASSERT_EQ(piece.tokens, RecycledVector<std::int32_t>(ids.begin() + begin, ids.begin() + end));
+    ASSERT_EQ(piece.counts, RecycledVector<std::uint8_t>(piece.tokens.size(), 1));
     ASSERT_EQ(corpus.bytes(begin, end), bytes[static_cast<std::size_t>(end)] - bytes[static_cast<std::size_t>(begin)]);
   }
 }
@@ -123,7 +123,7 @@ TEST_F(TokenCorpus, IsMadeOnceForEachTextAndTokenizer) {
   EXPECT_EQ(made(), first);
   EXPECT_EQ(std::filesystem::last_write_time(folder / "cache" / first[0]), time);
   EXPECT_EQ(open_corpus(options("a.txt", "llama2"))->read(0, 1).tokens,
-            std::vector<std::int32_t>{encoded("some text", "llama2")[0].id});
+            RecycledVector<std::int32_t>{encoded("some text", "llama2")[0].id});
   EXPECT_EQ(made().size(), 2u);
   expect_holds(*open("a.txt", "another text"), {encoded("another text")});
   EXPECT_EQ(made().size(), 2u);
