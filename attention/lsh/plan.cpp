@@ -43,9 +43,9 @@ void check_map(const TokenMap& map, int rank, int ranks) {
 
 std::vector<Index> documents_of(const TokenMap& map) {
   std::vector<Index> documents(map.document_begin.begin(), map.document_begin.end());
-  if (documents.empty()) documents = {0};
+  if (documents.empty()) documents.push_back(0);
   if (map.key_valid.empty()) return documents;
-  std::vector<Index> borders = {0};
+  std::vector<Index> borders(1, 0);
   for (std::size_t i = 0; i + 1 < documents.size(); ++i) {
     const auto begin = map.key_valid.begin() + documents[i], end = map.key_valid.begin() + documents[i + 1];
     const auto padding = std::find(begin, end, 0);
