@@ -1,5 +1,6 @@
 #include "launcher/bench/compare.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -51,7 +52,11 @@ ReadResult read_result(const std::filesystem::path& path) {
     const ordered_json content = ordered_json::parse(file);
     ReadResult result{path, content.at("benchmark"), content.at("environment"), {}};
     if (!result.environment.is_object()) throw std::runtime_error("environment is no object");
-    for (const ordered_json& row : content.at("rows")) result.rows.push_back(read_row(row));
+    for (const ordered_json& row : content.at("rows")) {
+      result.rows.push_back(read_row(row));
+      if (&*std::ranges::find(result.rows, result.rows.back().name, &ReadRow::name) != &result.rows.back())
+        throw std::runtime_error("two rows \"" + result.rows.back().name + "\"");
+    }
     return result;
   } catch (const std::exception& problem) {
     throw Error(ErrorCode::data, path.string() + ": no result of plasmid bench: " + problem.what());

@@ -8,7 +8,6 @@
 #include <ctime>
 #include <fstream>
 #include <string>
-#include <thread>
 
 #include "plasmid_commit.hpp"
 
@@ -54,7 +53,7 @@ ordered_json environment(const Team& team, int ranks, const std::string& mpi) {
   double load = 0;
   if (::getloadavg(&load, 1) != 1) load = -1;
   return {{"cpu", cpu_model()},
-          {"processors", std::thread::hardware_concurrency()},
+          {"processors", ::sysconf(_SC_NPROCESSORS_ONLN)},
           {"memory_bytes", machine_bytes()},
           {"simd", name_of(team.simd)},
           {"threads", team.threads},

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <numbers>
 
 #include "runtime/base/check.hpp"
 
@@ -26,14 +28,15 @@ Times slowest(const Times& mine, Communicator& ranks) {
 // The largest k for which the k-th smallest and k-th largest of n values hold the median with 15/16: the probability
 // that they do not is twice that of fewer than k heads in n throws of a coin.
 std::size_t order_statistic(std::size_t n) {
-  double term = 1, outside = 0;
-  for (std::size_t i = 0; i < n; ++i) term /= 2;
+  const auto throws = static_cast<double>(n);
+  const auto term = [&](std::size_t heads) {  // in logarithms: 2^-n is below all doubles from n = 1075 on
+    const auto h = static_cast<double>(heads);
+    return std::exp(std::lgamma(throws + 1) - std::lgamma(h + 1) - std::lgamma(throws - h + 1) -
+                    throws * std::numbers::ln2);
+  };
+  double outside = 0;
   std::size_t k = 0;
-  while (k < (n + 1) / 2 && outside + 2 * term <= 1.0 / 16) {
-    outside += 2 * term;
-    term *= static_cast<double>(n - k) / static_cast<double>(k + 1);
-    ++k;
-  }
+  while (k < (n + 1) / 2 && outside + 2 * term(k) <= 1.0 / 16) outside += 2 * term(k++);
   return std::max<std::size_t>(k, 1);
 }
 

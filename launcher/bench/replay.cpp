@@ -45,8 +45,9 @@ class ReplayKernel final : public AttentionKernel {
 double seconds_of(const std::string& whole, const char* begin, const char* end) {
   double value = 0;
   const auto [rest, error] = std::from_chars(begin, end, value);
-  if (error != std::errc() || rest != end || !std::isfinite(value) || value < 0)
-    throw Error(ErrorCode::usage, "--replay: '" + whole + "' is not FORWARD,BACKWARD in seconds of a pair, from 0 on");
+  if (error != std::errc() || rest != end || !(value >= 0 && value <= 1))
+    throw Error(ErrorCode::usage,
+                "--replay: '" + whole + "' is not FORWARD,BACKWARD in seconds of a pair, from 0 to 1");
   return value;
 }
 

@@ -187,11 +187,13 @@ class RingBenchmark final : public Benchmark {
   struct Shifts {  // seconds of one, nothing else going on: of so few bytes that they show the latency, of a chunk
     double few = 0, chunk = 0;
   };
-  static constexpr Index kFewBytes = 4096;
+  static Index few_bytes(const ShardedAttention& ring) {
+    return std::min<Index>(4096, std::max<Index>(4, ring.chunk_bytes() / 16 * 4));
+  }
   static Shifts shifts(Session& session, const ShardedAttention& ring) {
     if (session.options().on_request) return {};
     const auto median = [&](Index bytes) { return ring_shift(session.ranks(), bytes).spread(Clock::wall).median; };
-    return {median(kFewBytes), median(ring.chunk_bytes())};
+    return {median(few_bytes(ring)), median(ring.chunk_bytes())};
   }
 
   // From the time of a pair, replayed or of the tiles, and from the shifts.
@@ -203,7 +205,7 @@ class RingBenchmark final : public Benchmark {
                               : pass == "backward" ? ReplayTimes{0, tile}
                                                    : ReplayTimes{tile * 4 / 14, tile * 10 / 14};
     const Link link =
-        link_of(static_cast<double>(kFewBytes), hop.few, static_cast<double>(ring.chunk_bytes()), hop.chunk);
+        link_of(static_cast<double>(few_bytes(ring)), hop.few, static_cast<double>(ring.chunk_bytes()), hop.chunk);
     const ReplayTimes times =
         predict_ring(shape, ranks.size(), replay_.value_or(tiles), link, (row.before.triad + row.after.triad) / 2);
     return (pass == "backward" ? 0 : times.forward) + (pass == "forward" ? 0 : times.backward);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "launcher/planner/step_time.hpp"
+#include "runtime/base/check.hpp"
 
 namespace plasmid::bench {
 
@@ -20,8 +21,9 @@ ReplayTimes predict_ring(const AttentionShape& shape, int ranks, const ReplayTim
 }
 
 Link link_of(double few_bytes, double few_seconds, double many_bytes, double many_seconds) {
-  // Where noise made the few bytes slower than the many, the many are all bandwidth.
-  const double wire = std::max(many_seconds - few_seconds, many_seconds / 2) / std::max(many_bytes - few_bytes, 1.0);
+  PLASMID_CHECK(many_bytes > few_bytes) << many_bytes << " bytes are not more than " << few_bytes;
+  // Where noise made the few bytes as slow as the many, some of the time is still that of the bytes.
+  const double wire = std::max(many_seconds - few_seconds, many_seconds / 10) / (many_bytes - few_bytes);
   return {std::max(0.0, many_seconds - wire * many_bytes), 1 / wire, 0};
 }
 

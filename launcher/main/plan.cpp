@@ -28,8 +28,8 @@ void add_plan(CLI::App& app, int* argc, char*** argv, int& status) {
       ->allow_extra_args(false);
   command
       ->add_option("--link", options->link,
-                   "between hosts, such as 1Gbit/s,50us. Else of the files, or measured where plan is started under "
-                   "mpirun")
+                   "between hosts, such as 1Gbit/s,50us. Else measured where plan is started "
+                   "under mpirun, or of the files")
       ->type_name("RATE,LATENCY");
   command->add_option("--inside-link", options->inside_link, "between ranks of one host, likewise")
       ->type_name("RATE,LATENCY");

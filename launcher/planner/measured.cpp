@@ -16,7 +16,8 @@ using nlohmann::ordered_json;
 
 ordered_json read_json(const std::filesystem::path& path) {
   std::ifstream file(path);
-  if (!file) throw Error(ErrorCode::no_input, path.string() + ": cannot be read");
+  if (!file || std::filesystem::is_directory(path))
+    throw Error(ErrorCode::no_input, path.string() + ": cannot be read");
   ordered_json content = ordered_json::parse(file, nullptr, false);
   if (!content.is_object() || !(content.contains("rates") || (content.contains("rows") && content["rows"].is_array())))
     throw Error(ErrorCode::data, path.string() + ": not the JSON of plasmid bench or plasmid plan");

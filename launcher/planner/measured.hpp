@@ -9,8 +9,8 @@
 namespace plasmid {
 
 // Rates from the JSON that `plasmid bench` and `plasmid plan --json` write, later files before earlier ones: attention
-// of this head size by `bench attention`, products and pointwise work by the ceilings of any benchmark, links by `bench
-// ring`, all of them by `plan`. What no file tells stays unknown. Throws Error{no_input | data} naming the file.
+// of this head size by `bench attention`, products and pointwise work by the ceilings of any benchmark, links,
+// with all the others, by `plan`. What no file tells stays unknown. Throws Error{no_input | data} naming the file.
 Rates read_rates(const std::vector<std::filesystem::path>&, Index head_dim);
 
 // Attention, products and pointwise work of this job's shapes on this machine, by the present team, in a few seconds:

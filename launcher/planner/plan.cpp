@@ -81,7 +81,7 @@ void settle_links(Rates& rates, const PlanOptions& options, int most_ranks) {
   const auto require = [](const Link& link, const char* where, const char* option) {
     if (link.bytes_per_second <= 0)
       throw Error(ErrorCode::usage, std::string("the link ") + where + " is not known: give " + option +
-                                        " RATE,LATENCY such as 1Gbit/s,50us, a file of plasmid bench ring, or start "
+                                        " RATE,LATENCY such as 1Gbit/s,50us, a file of plan --json, or start "
                                         "plan under mpirun on such ranks");
   };
   if (most_ranks > options.ranks_per_host) require(rates.between, "between hosts", "--link");

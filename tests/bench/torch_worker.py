@@ -20,6 +20,8 @@ def resident_peak():
 
 def serve(work, **facts):
     work()
+    with open("/proc/self/clear_refs", "w") as peaks:
+        peaks.write("5")  # the peak is that of what is timed, as in the other contestant
     print(json.dumps({"pids": [os.getpid()], **facts}), flush=True)
     for _ in sys.stdin:
         if dist.is_initialized():

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "launcher/bench/measure.hpp"
+#include "launcher/bench/ring_prediction.hpp"
 
 namespace plasmid::bench {
 namespace {
@@ -32,6 +33,13 @@ TEST(SpreadOf, IsTheNarrowestPairOfOrderStatisticsThatHoldsTheMedian) {
     EXPECT_TRUE(coverage(n, k) > 15.0 / 16 - 1e-9 || k == 1) << n << " values, from the " << k << "th";
     EXPECT_LT(coverage(n, k + 1), 15.0 / 16) << n << " values: narrower would do";
   }
+}
+
+// Of 2000 values the ranks lie about sqrt(n) apart: 1.86 standard deviations of sqrt(n) / 2 to each side.
+TEST(SpreadOf, HoldsForThousandsOfValues) {
+  const Spread spread = spread_of(one_to(2000));
+  EXPECT_NEAR(spread.low, 1000.5 - 1.863 * std::sqrt(2000) / 2, 2);
+  EXPECT_NEAR(spread.high, 1000.5 + 1.863 * std::sqrt(2000) / 2, 2);
 }
 
 TEST(SpreadOf, OneValueIsItsOwnSpread) {
@@ -68,6 +76,15 @@ TEST(Repeat, WarmsUpOnceAndCallsBetween) {
       2, [&] { calls += 'w'; }, nullptr, [&] { calls += '-'; });
   EXPECT_EQ(calls, "w-w-w");
   EXPECT_EQ(series.all.size(), 2u);
+}
+
+TEST(LinkOf, TellsLatencyFromRate) {
+  const Link link = link_of(4096, 1e-4 + 4096 / 1e8, 1 << 20, 1e-4 + (1 << 20) / 1e8);
+  EXPECT_NEAR(link.latency, 1e-4, 1e-9);
+  EXPECT_NEAR(link.bytes_per_second, 1e8, 1e3);
+  const Link slow = link_of(4096, 9e-5, 8192, 1e-4);  // nearly all latency
+  EXPECT_NEAR(slow.latency, 8e-5, 1e-6);
+  EXPECT_GE(link_of(4, 2e-6, 64, 1e-6).latency, 0);  // noise
 }
 
 }  // namespace
