@@ -73,10 +73,10 @@ std::string other_name(const std::string& name) {
   return name == "lm_head.decoder.bias" ? "lm_head.bias" : short_name(name);
 }
 
-// What files hold besides weights: causal masks, rotary frequencies, second names of a tied head and of a bias.
+// What files hold besides weights: causal masks, rotary frequencies, the second name of a tied head.
 bool is_known_buffer(const std::string& name) {
   constexpr std::string_view endings[] = {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"};
-  return name == "lm_head.weight" || name == "lm_head.bias" ||
+  return name == "lm_head.weight" ||
          std::ranges::any_of(endings, [&](std::string_view ending) { return name.ends_with(ending); });
 }
 
@@ -113,9 +113,10 @@ ModelShape read_shape(const fs::path& directory) {
 
 void load_weights(const fs::path& directory, WholeStore& store) {
   const WeightFiles files(directory);
-  std::set<std::string> used;
+  std::set<std::string> used, other_names;
   for (const ParameterPtr& parameter : store.parameters()) {
     std::string name = parameter->name;
+    if (other_name(name) == "lm_head.bias") other_names.insert("lm_head.bias");
     if (!files.contains(name)) name = other_name(name);
     if (!files.contains(name))
       throw Error(ErrorCode::data, files.where() + ": entry " + quote(parameter->name) +
@@ -129,7 +130,7 @@ void load_weights(const fs::path& directory, WholeStore& store) {
     used.insert(name);
   }
   for (const auto& [name, file] : files.names())
-    if (!used.contains(name) && !is_known_buffer(name))
+    if (!used.contains(name) && !is_known_buffer(name) && !other_names.contains(name))
       throw Error(ErrorCode::data,
                   file.string() + ": entry " + quote(name) + " is unknown to a model of this config.json");
 }

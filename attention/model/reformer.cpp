@@ -208,6 +208,7 @@ ModelShape read_reformer(const ConfigReader& config) {
   own.local_chunk = config.integer("local_attn_chunk_length", 64);
   own.lsh.chunk = config.integer("lsh_attn_chunk_length", 64);
   own.lsh.rounds = config.integer("num_hashes", 1);
+  config.require_one_of("lsh_previous", "sorted", {"sorted", "round"});
   own.lsh.previous = config.text("lsh_previous", "sorted") == "sorted" ? PreviousChunk::sorted : PreviousChunk::round;
   own.buckets = read_buckets(config);
   const std::vector<Index> axes = config.integers("axial_pos_shape"), channels = config.integers("axial_pos_embds_dim");

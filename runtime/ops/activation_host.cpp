@@ -52,10 +52,8 @@ HWY_INLINE Curve normal_curve(V x) {
           hn::Mul(e, set(0.3989422804014327))};
 }
 
-HWY_INLINE Curve step_curve(V x) {
-  const V value = hn::IfThenElseZero(hn::Gt(x, set(0)), set(1));
-  return {value, hn::Sub(set(1), value), set(0)};
-}
+// v where x is above 0 or not a number.
+HWY_INLINE V where_positive(V x, V v) { return hn::IfThenElse(hn::Le(x, set(0)), set(0), v); }
 
 template <class CurveOf>
 HWY_INLINE void curve_forward(const float* x, Index width, float* y, const CurveOf& curve) {
@@ -79,7 +77,10 @@ HWY_INLINE void curve_backward(const float* x, const float* dy, Index width, Wri
 void activation_row(const float* x, Index width, Activation kind, float* y) {
   if (kind == Activation::gelu_tanh) return curve_forward(x, width, y, [](V v) HWY_ATTR { return tanh_curve(v); });
   if (kind == Activation::gelu_erf) return curve_forward(x, width, y, [](V v) HWY_ATTR { return normal_curve(v); });
-  curve_forward(x, width, y, [](V v) HWY_ATTR { return step_curve(v); });
+  for_each_vector(width, [&](Index c, Index n) HWY_ATTR {
+    const V v = load(x + c, n);
+    store(where_positive(v, v), y + c, n);
+  });
 }
 
 void activation_gradient_row(const float* x, const float* dy, Index width, Activation kind, Write write, float* dx) {
@@ -87,7 +88,10 @@ void activation_gradient_row(const float* x, const float* dy, Index width, Activ
     return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return tanh_curve(v); });
   if (kind == Activation::gelu_erf)
     return curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return normal_curve(v); });
-  curve_backward(x, dy, width, write, dx, [](V v) HWY_ATTR { return step_curve(v); });
+  for_each_vector(width, [&](Index c, Index n) HWY_ATTR {
+    const V gradient = where_positive(load(x + c, n), load(dy + c, n));
+    store(write == Write::accumulate ? hn::Add(load(dx + c, n), gradient) : gradient, dx + c, n);
+  });
 }
 
 void swiglu_row(const float* gate, const float* up, Index width, float* y) {

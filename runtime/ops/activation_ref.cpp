@@ -13,13 +13,13 @@ constexpr double kCubic = 0.044715;
 const double kRoot = std::sqrt(2 / std::numbers::pi);
 
 double value(double x, Activation kind) {
-  if (kind == Activation::relu) return std::max(x, 0.0);
+  if (kind == Activation::relu) return x <= 0 ? 0 : x;
   if (kind == Activation::gelu_erf) return 0.5 * x * std::erfc(-x / std::numbers::sqrt2);
   return 0.5 * x * (1 + std::tanh(kRoot * (x + kCubic * x * x * x)));
 }
 
 double slope(double x, Activation kind) {
-  if (kind == Activation::relu) return x > 0 ? 1 : 0;
+  if (kind == Activation::relu) return x <= 0 ? 0 : 1;
   if (kind == Activation::gelu_erf)
     return 0.5 * std::erfc(-x / std::numbers::sqrt2) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * std::numbers::pi);
   const double t = std::tanh(kRoot * (x + kCubic * x * x * x));

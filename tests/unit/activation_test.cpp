@@ -1,6 +1,7 @@
 #include "runtime/ops/activation.hpp"
 
 #include <cmath>
+#include <limits>
 
 #include "tests/support/padded.hpp"
 #include "tests/support/slope.hpp"
@@ -78,6 +79,13 @@ TEST(Activation, ReluIsExact) {
     ASSERT_EQ(y.at(i), x.at(i) > 0 ? x.at(i) : 0) << x.at(i);
     ASSERT_EQ(dx.at(i), x.at(i) > 0 ? 1 : 0) << x.at(i);
   }
+  Padded ends({3}), to({3});
+  ends.at(0) = -std::numeric_limits<float>::infinity(), ends.at(1) = -ends.at(0);
+  ends.at(2) = std::numeric_limits<float>::quiet_NaN();
+  ops::activation_forward(ends.view(), Activation::relu, to.view(), stream);
+  EXPECT_EQ(to.at(0), 0);
+  EXPECT_EQ(to.at(1), ends.at(1));
+  EXPECT_TRUE(std::isnan(to.at(2)));
 }
 
 TEST(Activation, HeedsWriteAliasesAndEveryLength) {

@@ -82,6 +82,17 @@ TEST(ModuleConformance, Embedding) {
   }
 }
 
+TEST(ModuleConformance, EmbeddingWithTwoAxesOfPositions) {
+  for (const Index columns : {1, 5}) {
+    const auto table = [](const char* name, Shape shape) { return make_parameter(name, shape, {0, 1}); };
+    Embedding embedding(table("table", {11, kWidth}), {{table("rows", {20 / columns, 1, 7}), columns, 0},
+                                                       {table("columns", {1, columns, kWidth - 7}), 1, 7}});
+    expect_conforms(embedding, {.in = {{{kTokens}, DType::i32}},
+                                .integer = [](std::size_t, Index i) { return static_cast<std::int32_t>(i * i % 11); },
+                                .sum = {}});
+  }
+}
+
 TEST(ModuleConformance, LossHead) {
   // 3000 tokens of 200 logits are three chunks, the last one short; a seventh of the labels does not count.
   LossHead head(make_parameter("head", {200, kWidth}, {0, 0.2f}));
